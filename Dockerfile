@@ -8,17 +8,19 @@
 # Base images carry a version and no digest: their rebuilds are security fixes of
 # the same version, and each release records what it was built from in its provenance.
 
-# The Debian variant, because it has git: Go stamps the version into the binary
-# from the repository, so .git has to be part of the build context.
-FROM --platform=$BUILDPLATFORM golang:1.26 AS build
+FROM --platform=$BUILDPLATFORM golang:1.26-alpine AS build
 WORKDIR /src
 COPY go.mod go.sum ./
 RUN go mod download
-COPY . .
+COPY cmd cmd
+COPY internal internal
 ARG TARGETOS TARGETARCH
+# What "sluice version" says; without it the image calls itself "devel".
+ARG VERSION=
 # Cross-compiled on the build machine: emulation would take ten times as long.
-RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH \
-    go build -trimpath -ldflags='-s -w' -o /out/sluice ./cmd/sluice
+RUN CGO_ENABLED=0 GOOS=$TARGETOS GOARCH=$TARGETARCH go build -trimpath -buildvcs=false \
+    -ldflags="-s -w -X github.com/sluicerun/sluice/internal/cli.version=$VERSION" \
+    -o /out/sluice ./cmd/sluice
 
 FROM scratch AS minimal
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
