@@ -1,0 +1,89 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/retry"
+)
+
+// requestRetry bridges the restart of an API server or the fail-over of a
+// load balancer: eight attempts over about 12 seconds.
+var requestRetry = retry.Policy{Attempts: 8, Base: 200 * time.Millisecond, Max: 3 * time.Second, Factor: 2}
+
+// requestTimeout is a little more than the minute that the API server itself
+// allows for a request, so it only ends those that a broken network holds.
+const requestTimeout = 70 * time.Second
+
+// retryingClient repeats requests whose failure is transient. Reads and
+// server-side applies mean the same however often they are sent, so any
+// transient failure but a conflict will do; a conflict needs a new read, which
+// is the caller's to make. Other writes are repeated only when the server
+// cannot have seen them.
+type retryingClient struct {
+	client.WithWatch
+	policy retry.Policy
+}
+
+func (c *retryingClient) do(ctx context.Context, may func(error) bool, request func(context.Context) error) error {
+	return retry.Do(ctx, c.policy, func(ctx context.Context, _ int) error {
+		limited, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		err := request(limited)
+		switch {
+		case err == nil:
+			return nil
+		case limited.Err() != nil && ctx.Err() == nil:
+			return retry.Permanent(fmt.Errorf("the API server has not answered within %s", requestTimeout))
+		case !may(err):
+			return retry.Permanent(err)
+		}
+		return err
+	})
+}
+
+func repeatable(err error) bool { return Transient(err) && !isConflict(err) }
+
+func (c *retryingClient) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	return c.do(ctx, repeatable, func(ctx context.Context) error { return c.WithWatch.Get(ctx, key, obj, opts...) })
+}
+
+func (c *retryingClient) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return c.do(ctx, repeatable, func(ctx context.Context) error { return c.WithWatch.List(ctx, list, opts...) })
+}
+
+func (c *retryingClient) Watch(ctx context.Context, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error) {
+	var w watch.Interface
+	// The watch lives as long as the context of the request that opened it.
+	err := c.do(ctx, repeatable, func(context.Context) error {
+		var err error
+		w, err = c.WithWatch.Watch(ctx, list, opts...)
+		return err
+	})
+	return w, err
+}
+
+func (c *retryingClient) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	may := notSent
+	if patch.Type() == types.ApplyPatchType {
+		may = repeatable
+	}
+	return c.do(ctx, may, func(ctx context.Context) error { return c.WithWatch.Patch(ctx, obj, patch, opts...) })
+}
+
+func (c *retryingClient) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
+	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Create(ctx, obj, opts...) })
+}
+
+func (c *retryingClient) Update(ctx context.Context, obj client.Object, opts ...client.UpdateOption) error {
+	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Update(ctx, obj, opts...) })
+}
+
+func (c *retryingClient) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Delete(ctx, obj, opts...) })
+}

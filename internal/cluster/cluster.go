@@ -1,0 +1,317 @@
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/retry"
+)
+
+// connectRetry is shorter than requestRetry: who gives a wrong address should
+// hear of it at once.
+var connectRetry = retry.Policy{Attempts: 3, Base: 250 * time.Millisecond, Factor: 2}
+
+// connectTimeout limits each of the first requests. A firewall that drops
+// packets would otherwise hold the run for minutes.
+const connectTimeout = 15 * time.Second
+
+// anonymous is who the server takes a request for that carries no credentials.
+const anonymous = "system:anonymous"
+
+// Options says which cluster, and as whom.
+type Options struct {
+	// Kubeconfig is the file the user named; it must exist. Empty: the files
+	// of SearchPaths that exist are merged as kubectl does, and if there
+	// are none, the service account of the pod this runs in is used.
+	Kubeconfig  string
+	SearchPaths []string
+	// Context names a context of the kubeconfig; empty is its current one.
+	Context string
+	// As is a user to act as (--as), and AsGroups groups; empty is the
+	// kubeconfig's own user.
+	As       string
+	AsGroups []string
+	// UserAgent is how requests sign; empty is client-go's default.
+	UserAgent string
+	// Warning gets each warning that the API server sends along with an
+	// answer, such as the use of a deprecated version. It may be called
+	// concurrently. Nil drops them.
+	Warning func(text string)
+	// Log gets the log lines of the Kubernetes libraries. It may be called
+	// concurrently. Nil drops them.
+	Log func(line string)
+}
+
+// Cluster is a cluster that has answered.
+type Cluster struct {
+	// Context is the kubeconfig's context, empty inside a pod.
+	Context string
+	// Server is the API server's URL without credentials.
+	Server string
+	// ServerVersion is what it says it is, such as "v1.37.0".
+	ServerVersion string
+	// User is who the server takes these requests to come from; empty if
+	// it does not say.
+	User string
+
+	config *rest.Config
+	http   *http.Client
+	mapper *mapper
+
+	mu      sync.Mutex
+	clients map[string]client.WithWatch
+}
+
+// Connect chooses a configuration and asks the server for its version and
+// who the user is. Its failures are of type [*Error]; a cancelled ctx gives
+// its cause.
+func Connect(ctx context.Context, o Options) (*Cluster, error) {
+	routeLogs(o.Log)
+	config, name, err := restConfig(o)
+	if err != nil {
+		return nil, err
+	}
+	// The server's own flow control decides (the package comment).
+	config.QPS, config.Burst = -1, -1
+	config.Timeout = 0
+	if o.UserAgent != "" {
+		config.UserAgent = o.UserAgent
+	}
+	config.WarningHandlerWithContext = warnings{o.Warning}
+	if o.As != "" || len(o.AsGroups) > 0 {
+		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
+	}
+	c := &Cluster{Context: name, Server: bareURL(config.Host), config: config, clients: map[string]client.WithWatch{}}
+	if c.http, err = rest.HTTPClientFor(config); err != nil {
+		return nil, &Error{Problem: BadKubeconfig, Context: name, Server: c.Server, Err: err,
+			text: c.describe("cannot use the credentials for"), hint: "check the user and the cluster that the kubeconfig's context names"}
+	}
+	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, c.http)
+	if err != nil {
+		return nil, &Error{Problem: BadKubeconfig, Context: name, Server: c.Server, Err: err,
+			text: c.describe("cannot use the address of"), hint: "check the cluster's server in the kubeconfig"}
+	}
+	c.mapper = &mapper{disco: disco}
+	if err := c.greet(ctx, disco, o.As); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// greet makes the first requests. Two are needed: anybody may read the
+// version, so only the second shows whether the credentials are accepted.
+func (c *Cluster) greet(ctx context.Context, disco *discovery.DiscoveryClient, as string) error {
+	var raw []byte
+	err := c.first(ctx, func(ctx context.Context) (err error) {
+		raw, err = disco.RESTClient().Get().AbsPath("/version").DoRaw(ctx)
+		return err
+	})
+	if err != nil {
+		return c.refused(err, as)
+	}
+	var info version.Info
+	if err := json.Unmarshal(raw, &info); err != nil || info.GitVersion == "" {
+		return c.foreign(fmt.Errorf("its answer to /version is not Kubernetes' own"))
+	}
+	c.ServerVersion = info.GitVersion
+
+	review := &authenticationv1.SelfSubjectReview{}
+	reviews, err := client.New(c.config, client.Options{HTTPClient: c.http, Scheme: scheme.Scheme, Mapper: c.mapper})
+	if err != nil {
+		return c.refused(err, as)
+	}
+	err = c.first(ctx, func(ctx context.Context) error { return reviews.Create(ctx, review) })
+	switch {
+	case err == nil:
+		c.User = review.Status.UserInfo.Username
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		// Kubernetes before 1.28 does not serve it; the first real
+		// request will show.
+		return nil
+	case apierrors.IsForbidden(err) && as == "" && !strings.Contains(err.Error(), anonymous):
+		// Every user may ask that, by a default rule that can be taken
+		// away. It is no reason to stop.
+		return nil
+	case apierrors.IsForbidden(err) && as == "":
+		c.User = anonymous
+	default:
+		return c.refused(err, as)
+	}
+	if c.User == anonymous {
+		return &Error{Problem: Unauthorized, Context: c.Context, Server: c.Server, text: c.describe("no credentials for"),
+			hint: "the kubeconfig's user has no token, certificate or command that the server accepts, so it sees an anonymous visitor"}
+	}
+	return nil
+}
+
+// first runs one of the first requests.
+func (c *Cluster) first(ctx context.Context, request func(context.Context) error) error {
+	return retry.Do(ctx, connectRetry, func(ctx context.Context, _ int) error {
+		limited, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
+		defer cancel()
+		err := request(limited)
+		if err != nil && ctx.Err() == nil && limited.Err() != nil {
+			return retry.Permanent(errNoAnswer)
+		}
+		if err != nil && !Transient(err) {
+			return retry.Permanent(err)
+		}
+		return err
+	})
+}
+
+var errNoAnswer = fmt.Errorf("no answer within %s", connectTimeout)
+
+// refused puts what a first request failed with into words.
+func (c *Cluster) refused(err error, as string) error {
+	e := &Error{Context: c.Context, Server: c.Server, Err: err}
+	var status apierrors.APIStatus
+	switch {
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case apierrors.IsUnauthorized(err):
+		e.Problem, e.text = Unauthorized, c.describe("not let in by")
+		e.hint = "the credentials of the kubeconfig's user are wrong or have expired; in CI, check the secret or the login step that makes them"
+	case apierrors.IsForbidden(err) && as != "":
+		e.Problem, e.text = Forbidden, c.describe(fmt.Sprintf("not allowed to act as %q on", as))
+		e.hint = "give the kubeconfig's user the verb \"impersonate\" on it, or leave --as out"
+	case apierrors.IsForbidden(err):
+		e.Problem, e.text = Forbidden, c.describe("not allowed to use")
+		e.hint = "give the kubeconfig's user the rights it needs; `kubectl auth can-i --list` shows those it has"
+	case errors.As(err, &status) && !Transient(err):
+		return c.foreign(err)
+	default:
+		e.Problem, e.text = Unreachable, c.describe("cannot reach")
+		e.hint = "check the address and the network between here and there (VPN, firewall, private endpoint, proxy variables)"
+	}
+	return e
+}
+
+func (c *Cluster) foreign(err error) error {
+	return &Error{Problem: NotKubernetes, Context: c.Context, Server: c.Server, Err: err,
+		text: c.describe("what answers does not look like"),
+		hint: "check the cluster's server in the kubeconfig, and whether a proxy is in between"}
+}
+
+func (c *Cluster) describe(what string) string {
+	if c.Context == "" {
+		return fmt.Sprintf("%s the API server %s", what, c.Server)
+	}
+	return fmt.Sprintf("%s the API server %s (context %q)", what, c.Server, c.Context)
+}
+
+// Config returns a copy of the configuration for a user to act as; empty is
+// the user of the kubeconfig or of Options.As. The copy is the caller's.
+//
+// Only the name is set, and it replaces a user given with Options.As: the API
+// server knows no impersonation on top of another, and it adds a service
+// account's groups itself (S4.40). So the kubeconfig's user needs the right to
+// impersonate each of them.
+func (c *Cluster) Config(user string) *rest.Config {
+	config := rest.CopyConfig(c.config)
+	if user != "" {
+		config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	}
+	return config
+}
+
+// ServiceAccountUser returns the user name of a service account, empty for an
+// empty name (S4.40).
+func ServiceAccountUser(namespace, name string) string {
+	if name == "" {
+		return ""
+	}
+	return "system:serviceaccount:" + namespace + ":" + name
+}
+
+// Client returns the client that acts as a user; empty is the user of the
+// kubeconfig or of Options.As. There is one per user, made at the first call.
+func (c *Cluster) Client(user string) (client.WithWatch, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made, ok := c.clients[user]; ok {
+		return made, nil
+	}
+	config, httpClient, err := c.connection(user)
+	if err != nil {
+		return nil, err
+	}
+	made, err := client.NewWithWatch(config, client.Options{HTTPClient: httpClient, Scheme: scheme.Scheme, Mapper: c.mapper})
+	if err != nil {
+		return nil, fmt.Errorf("cannot make a client for %q: %w", user, err)
+	}
+	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry}
+	return c.clients[user], nil
+}
+
+// Dynamic returns a dynamic client that acts as a user. It does not retry.
+func (c *Cluster) Dynamic(user string) (dynamic.Interface, error) {
+	config, httpClient, err := c.connection(user)
+	if err != nil {
+		return nil, err
+	}
+	return dynamic.NewForConfigAndClient(config, httpClient)
+}
+
+// Mapper returns what knows the server's kinds, shared by all clients. It
+// asks the server at its first use, and again for a kind that it does not
+// know, so a definition applied a moment ago is found.
+func (c *Cluster) Mapper() meta.RESTMapper { return c.mapper }
+
+// connection returns configuration and HTTP client for a user. client-go keeps one
+// connection pool per set of TLS settings below them, so all users share it.
+func (c *Cluster) connection(user string) (*rest.Config, *http.Client, error) {
+	config := c.Config(user)
+	if user == "" {
+		return config, c.http, nil
+	}
+	httpClient, err := rest.HTTPClientFor(config)
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot make a connection for %q: %w", user, err)
+	}
+	return config, httpClient, nil
+}
+
+func isConflict(err error) bool { return apierrors.IsConflict(err) }
+
+// bareURL removes what a server's address may hold of credentials.
+func bareURL(host string) string {
+	if !strings.Contains(host, "://") {
+		host = "https://" + host
+	}
+	u, err := url.Parse(host)
+	if err != nil {
+		return "(an address that is no URL)"
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	return strings.TrimSuffix(u.String(), "/")
+}
+
+// warnings hands the API server's warnings on.
+type warnings struct{ to func(string) }
+
+func (w warnings) HandleWarningHeaderWithContext(_ context.Context, code int, _ string, text string) {
+	// 299 is the code that Kubernetes uses; others come from proxies.
+	if w.to == nil || code != 299 || text == "" {
+		return
+	}
+	w.to(text)
+}

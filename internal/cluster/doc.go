@@ -1,0 +1,21 @@
+// Package cluster turns a kubeconfig into clients for one Kubernetes cluster.
+//
+// [Connect] chooses the configuration, asks the server who and what it is,
+// and returns a [Cluster]. Everything that can be wrong up to there (no
+// kubeconfig, no such context, nobody answers, not let in) is an [*Error]
+// with a hint. After that, [Cluster.Client] gives one client for each user
+// that a Kustomization acts as (S4.40).
+//
+// Contract:
+//
+//   - All clients share one HTTP transport, one [meta.RESTMapper] that looks
+//     again when a kind is unknown, and the same retries: a request that can
+//     be repeated without harm is, while its failure is [Transient].
+//   - There is no limit on the client's side; the server's own flow control
+//     says when to slow down, and client-go obeys its Retry-After.
+//   - Nothing here prints. What the Kubernetes libraries would log, and the
+//     warnings that the API server sends along, go to the callbacks of
+//     [Options], or nowhere.
+//
+// A Cluster and all that it returns are safe for concurrent use.
+package cluster

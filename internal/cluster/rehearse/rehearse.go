@@ -1,0 +1,252 @@
+// Package rehearse plays the server-side apply of one object without writing.
+//
+// The apply functions of fluxcd/pkg/ssa read the live object, send a dry run,
+// and, when those two differ, write. A [Client] stands between them and the
+// server: it writes down both answers, and in place of a write it returns
+// [ErrWrite]. Which of the three happened, end without a write, a failing dry
+// run, or an attempt to write, is the object's classification, decided by the
+// very code that will apply it. Played again from the answers written down, the
+// same functions go on to the write and ask the server nothing a second time.
+//
+// A Client is for one object and one goroutine.
+package rehearse
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// ErrWrite is returned in place of a write.
+var ErrWrite = errors.New("a rehearsal does not write")
+
+// Answer is what a server said to one request. Exactly one field is set, but
+// for a live object that does not exist, where both are nil.
+type Answer struct {
+	Object *unstructured.Unstructured
+	Err    error
+}
+
+// Client is a client for the apply of one object.
+type Client struct {
+	client.WithWatch
+
+	// Live and DryRun are the last answers to Get and to a dry-run apply,
+	// nil if there was none. Written is the answer to the last write.
+	Live, DryRun, Written *Answer
+	// Cleaned is set once a write has been tried that only cleans up
+	// metadata (S4.24).
+	Cleaned bool
+
+	perform     bool
+	givenLive   *Answer
+	givenDryRun *Answer
+}
+
+// New returns a client that asks real and refuses to write. An answer that is
+// not nil is given, once, in place of asking.
+func New(real client.WithWatch, live, dryRun *Answer) *Client {
+	return &Client{WithWatch: real, givenLive: live, givenDryRun: dryRun}
+}
+
+// Perform returns a client that does write. An answer that is not nil is
+// given, once, in place of asking.
+func Perform(real client.WithWatch, live, dryRun *Answer) *Client {
+	return &Client{WithWatch: real, givenLive: live, givenDryRun: dryRun, perform: true}
+}
+
+// Exists reports whether the last Get found the object.
+func (c *Client) Exists() bool { return c.Live != nil && c.Live.Object != nil }
+
+// Get reads the live object.
+func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	into, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("a rehearsal reads unstructured objects, not %T", obj)
+	}
+	answer := c.givenLive
+	c.givenLive = nil
+	if answer == nil {
+		answer = Ask(ctx, c.WithWatch, into, key, opts...)
+	}
+	c.Live = answer
+	return answer.get(into, key)
+}
+
+// Ask reads a live object from the server. A missing one is an answer with
+// both fields nil.
+func Ask(ctx context.Context, c client.Client, like *unstructured.Unstructured, key client.ObjectKey, opts ...client.GetOption) *Answer {
+	live := &unstructured.Unstructured{}
+	live.SetGroupVersionKind(like.GroupVersionKind())
+	err := c.Get(ctx, key, live, opts...)
+	switch {
+	case err == nil:
+		return &Answer{Object: live}
+	case apierrors.IsNotFound(err):
+		return &Answer{}
+	}
+	return &Answer{Err: err}
+}
+
+func (a *Answer) get(into *unstructured.Unstructured, key client.ObjectKey) error {
+	switch {
+	case a.Err != nil:
+		return a.Err
+	case a.Object == nil:
+		gvk := into.GroupVersionKind()
+		plural, _ := meta.UnsafeGuessKindToResource(gvk)
+		return apierrors.NewNotFound(schema.GroupResource{Group: gvk.Group, Resource: plural.Resource}, key.Name)
+	}
+	into.Object = a.Object.DeepCopy().Object
+	return nil
+}
+
+// Patch answers a dry run and performs or refuses a write.
+func (c *Client) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	into, ok := obj.(*unstructured.Unstructured)
+	if !ok {
+		return fmt.Errorf("a rehearsal applies unstructured objects, not %T", obj)
+	}
+	// ssa.Apply goes on when the live object cannot be read, and would then
+	// miss the markers on it (S4.25). What could not be read is not written.
+	if c.Live != nil && c.Live.Err != nil {
+		return c.Live.Err
+	}
+	if IsDryRunApply(patch, opts) {
+		return c.dryRun(ctx, into, patch, opts)
+	}
+	if patch.Type() == types.JSONPatchType {
+		c.Cleaned = true
+	}
+	if !c.perform {
+		return ErrWrite
+	}
+	if patch.Type() == types.JSONPatchType {
+		locked, err := lock(patch, into)
+		if err != nil {
+			return err
+		}
+		patch = locked
+	}
+	err := c.WithWatch.Patch(ctx, into, patch, opts...)
+	c.Written = &Answer{Err: err}
+	if err == nil {
+		c.Written.Object = into.DeepCopy()
+	}
+	return err
+}
+
+func (c *Client) dryRun(ctx context.Context, into *unstructured.Unstructured, patch client.Patch, opts []client.PatchOption) error {
+	answer := c.givenDryRun
+	c.givenDryRun = nil
+	if answer == nil {
+		answer = AskDryRun(ctx, c.WithWatch, into.DeepCopy(), patch, opts...)
+	}
+	c.DryRun = answer
+	if answer.Err != nil {
+		return answer.Err
+	}
+	into.Object = answer.Object.DeepCopy().Object
+	return nil
+}
+
+// AskDryRun sends a dry-run apply of obj, which is overwritten.
+func AskDryRun(ctx context.Context, c client.Client, obj *unstructured.Unstructured, patch client.Patch, opts ...client.PatchOption) *Answer {
+	if err := c.Patch(ctx, obj, patch, opts...); err != nil {
+		return &Answer{Err: err}
+	}
+	return &Answer{Object: obj}
+}
+
+// IsDryRunApply reports whether a patch is a server-side apply that changes
+// nothing.
+func IsDryRunApply(patch client.Patch, opts []client.PatchOption) bool {
+	options := &client.PatchOptions{}
+	options.ApplyOptions(opts)
+	return patch.Type() == types.ApplyPatchType && len(options.DryRun) > 0
+}
+
+// lock makes a JSON patch fail with a conflict if the object has changed since
+// it was read. The clean-up of S4.24 replaces the whole list of managed fields;
+// made from an older reading it would take away what others have come to own
+// since then.
+func lock(patch client.Patch, obj *unstructured.Unstructured) (client.Patch, error) {
+	data, err := patch.Data(obj)
+	if err != nil {
+		return nil, err
+	}
+	var operations []json.RawMessage
+	if err := json.Unmarshal(data, &operations); err != nil {
+		return nil, fmt.Errorf("cannot read a JSON patch: %w", err)
+	}
+	version, err := json.Marshal(map[string]string{"op": "add", "path": "/metadata/resourceVersion", "value": obj.GetResourceVersion()})
+	if err != nil {
+		return nil, err
+	}
+	data, err = json.Marshal(append(operations, version))
+	if err != nil {
+		return nil, err
+	}
+	return client.RawPatch(types.JSONPatchType, data), nil
+}
+
+// Create, Update, Delete, DeleteAllOf and Apply are no part of an apply with
+// ssa; a rehearsal refuses them all the same.
+
+// Create refuses in a rehearsal.
+func (c *Client) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
+	if !c.perform {
+		return ErrWrite
+	}
+	return c.WithWatch.Create(ctx, obj, opts...)
+}
+
+// Update refuses in a rehearsal.
+func (c *Client) Update(ctx context.Context, obj client.Object, opts ...client.UpdateOption) error {
+	if !c.perform {
+		return ErrWrite
+	}
+	return c.WithWatch.Update(ctx, obj, opts...)
+}
+
+// Delete refuses in a rehearsal.
+func (c *Client) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	if !c.perform {
+		return ErrWrite
+	}
+	return c.WithWatch.Delete(ctx, obj, opts...)
+}
+
+// DeleteAllOf refuses in a rehearsal.
+func (c *Client) DeleteAllOf(ctx context.Context, obj client.Object, opts ...client.DeleteAllOfOption) error {
+	if !c.perform {
+		return ErrWrite
+	}
+	return c.WithWatch.DeleteAllOf(ctx, obj, opts...)
+}
+
+// Apply refuses in a rehearsal.
+func (c *Client) Apply(ctx context.Context, obj runtime.ApplyConfiguration, opts ...client.ApplyOption) error {
+	if !c.perform {
+		return ErrWrite
+	}
+	return c.WithWatch.Apply(ctx, obj, opts...)
+}
+
+// IsUnknownResource reports whether the server does not serve the kind: the
+// mapper does not find it, or the request's URL leads nowhere, which is what a
+// definition looks like that was applied a moment ago.
+func IsUnknownResource(err error) bool {
+	return meta.IsNoMatchError(err) ||
+		(apierrors.IsNotFound(err) && strings.Contains(err.Error(), "the server could not find the requested resource"))
+}
