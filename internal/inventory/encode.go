@@ -1,0 +1,392 @@
+package inventory
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"time"
+
+	"github.com/fluxcd/pkg/apis/meta"
+
+	"github.com/sluicerun/sluice/internal/flux"
+)
+
+// SchemaVersion is the version of the stored form that this build writes. It reads this one and all before it.
+const SchemaVersion = 1
+
+// Keys of a record's ConfigMap. The head is always readable with kubectl; the inventory is compressed when it is large, into
+// binaryData, where the API carries it as base64.
+const (
+	recordKey     = "record.json"
+	entriesKey    = "inventory.json"
+	entriesGzipID = "inventory.json.gz"
+)
+
+const (
+	// MaxStored is the most that the keys and values of a ConfigMap may have together: 1 MiB, a limit of the API server.
+	MaxStored = 1 << 20
+	// compressFrom is the size from which an inventory is compressed: about 300 objects.
+	compressFrom = 32 << 10
+	// maxInflated bounds what a record may grow to when read, so that a damaged one cannot use up memory.
+	maxInflated = 64 << 20
+)
+
+// TooLargeError says that a record does not fit into a ConfigMap. Nothing was written.
+type TooLargeError struct {
+	ID      flux.ID
+	Objects int
+	// Size is in bytes, after compression.
+	Size int
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the record of Kustomization %q with %d objects takes %d bytes compressed, more than the %d that a ConfigMap can hold",
+		e.ID, e.Objects, e.Size, MaxStored)
+}
+
+// Hint says what to do.
+func (e *TooLargeError) Hint() string {
+	return "split the Kustomization into several with fewer objects each"
+}
+
+// NewerError says that a record was written by a later version of sluice in a form that this one cannot read.
+type NewerError struct {
+	// Object is the ConfigMap, "ConfigMap/namespace/name"; Schema its version; ToolVersion what wrote it, if that can be read.
+	Object      string
+	Schema      int
+	ToolVersion string
+}
+
+func (e *NewerError) Error() string {
+	by := "a newer sluice"
+	if e.ToolVersion != "" {
+		by = "sluice " + e.ToolVersion
+	}
+	return fmt.Sprintf("%s was written by %s with schema version %d; this sluice reads up to %d", e.Object, by, e.Schema, SchemaVersion)
+}
+
+// Hint says what to do.
+func (e *NewerError) Hint() string {
+	return "use that version of sluice or a later one"
+}
+
+// payload is what a ConfigMap holds.
+type payload struct {
+	data   map[string]string
+	binary map[string][]byte
+}
+
+func (p payload) size() int {
+	n := 0
+	for k, v := range p.data {
+		n += len(k) + len(v)
+	}
+	for k, v := range p.binary {
+		n += len(k) + len(v)
+	}
+	return n
+}
+
+func (p payload) equal(data map[string]string, binary map[string][]byte) bool {
+	if len(p.data) != len(data) || len(p.binary) != len(binary) {
+		return false
+	}
+	for k, v := range p.data {
+		if w, ok := data[k]; !ok || v != w {
+			return false
+		}
+	}
+	for k, v := range p.binary {
+		if w, ok := binary[k]; !ok || !bytes.Equal(v, w) {
+			return false
+		}
+	}
+	return true
+}
+
+type header struct {
+	SchemaVersion int    `json:"schemaVersion"`
+	ToolVersion   string `json:"toolVersion,omitempty"`
+}
+
+// recordJSON is version 1 of a Kustomization's record.
+type recordJSON struct {
+	header
+	ID             string       `json:"id"`
+	Root           string       `json:"root"`
+	Parent         string       `json:"parent,omitempty"`
+	Path           string       `json:"path"`
+	Source         sourceJSON   `json:"source"`
+	Revision       string       `json:"revision,omitempty"`
+	OriginRevision string       `json:"originRevision,omitempty"`
+	Digest         string       `json:"digest,omitempty"`
+	Result         Result       `json:"result,omitempty"`
+	Objects        int          `json:"objects"`
+	Prune          bool         `json:"prune"`
+	DeletionPolicy string       `json:"deletionPolicy,omitempty"`
+	Suspended      bool         `json:"suspended,omitempty"`
+	DependsOn      []string     `json:"dependsOn,omitempty"`
+	ServiceAccount string       `json:"serviceAccountName,omitempty"`
+	Timeout        string       `json:"timeout,omitempty"`
+	Updated        time.Time    `json:"updated,omitzero"`
+	History        meta.History `json:"history,omitempty"`
+}
+
+type sourceJSON struct {
+	Kind      string `json:"kind,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name,omitempty"`
+}
+
+type entriesJSON struct {
+	Entries []Entry `json:"entries"`
+}
+
+// rootJSON is version 1 of a root's record.
+type rootJSON struct {
+	header
+	ID       string    `json:"id"`
+	Path     string    `json:"path"`
+	URL      string    `json:"url,omitempty"`
+	Started  Run       `json:"started,omitzero"`
+	Finished Run       `json:"finished,omitzero"`
+	Nodes    []string  `json:"nodes,omitempty"`
+	Updated  time.Time `json:"updated,omitzero"`
+	History  []Run     `json:"history,omitempty"`
+}
+
+// Check reports whether the record can be stored, before anything is written: a *TooLargeError if not.
+func (r *Record) Check() error {
+	_, err := r.encode()
+	return err
+}
+
+func (r *Record) encode() (payload, error) {
+	w := recordJSON{
+		header: header{SchemaVersion: SchemaVersion, ToolVersion: r.ToolVersion},
+		ID:     r.ID.String(), Root: r.Root.String(), Parent: idString(r.Parent), Path: r.Path,
+		Source:   sourceJSON(r.Source),
+		Revision: r.Revision, OriginRevision: r.OriginRevision, Digest: r.Digest, Result: r.Result, Objects: len(r.Entries),
+		Prune: r.Prune, DeletionPolicy: r.DeletionPolicy, Suspended: r.Suspended, DependsOn: idStrings(r.DependsOn),
+		ServiceAccount: r.ServiceAccount, Updated: r.Updated.UTC(), History: r.History,
+	}
+	if r.Timeout != 0 {
+		w.Timeout = r.Timeout.String()
+	}
+	if len(w.History) > HistorySize {
+		w.History = w.History[:HistorySize]
+	}
+	head, err := json.MarshalIndent(w, "", "  ")
+	if err != nil {
+		return payload{}, fmt.Errorf("record of Kustomization %q: %w", r.ID, err)
+	}
+	p := payload{data: map[string]string{recordKey: string(head)}}
+	body, err := json.Marshal(entriesJSON{Entries: append([]Entry{}, r.Entries...)})
+	if err != nil {
+		return payload{}, fmt.Errorf("inventory of Kustomization %q: %w", r.ID, err)
+	}
+	if len(body) < compressFrom {
+		p.data[entriesKey] = string(body)
+		return p, nil
+	}
+	var packed bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err == nil {
+		_, err = zip.Write(body)
+	}
+	if err == nil {
+		err = zip.Close()
+	}
+	if err != nil {
+		return payload{}, fmt.Errorf("compress the inventory of Kustomization %q: %w", r.ID, err)
+	}
+	p.binary = map[string][]byte{entriesGzipID: packed.Bytes()}
+	if size := p.size(); size > MaxStored {
+		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: size}
+	}
+	return p, nil
+}
+
+func decodeRecord(object string, p payload) (*Record, error) {
+	var w recordJSON
+	if err := decodeHead(object, p, &w); err != nil {
+		return nil, err
+	}
+	r := &Record{
+		Path: w.Path, Source: flux.Source(w.Source),
+		Revision: w.Revision, OriginRevision: w.OriginRevision, Digest: w.Digest, Result: w.Result,
+		Prune: w.Prune, DeletionPolicy: w.DeletionPolicy, Suspended: w.Suspended, ServiceAccount: w.ServiceAccount,
+		Updated: w.Updated, ToolVersion: w.ToolVersion, History: w.History,
+	}
+	var errs []error
+	note := func(err error) {
+		if err != nil {
+			errs = append(errs, err)
+		}
+	}
+	var err error
+	r.ID, err = flux.ParseID(w.ID)
+	note(err)
+	r.Root, err = flux.ParseID(w.Root)
+	note(err)
+	if w.Parent != "" {
+		r.Parent, err = flux.ParseID(w.Parent)
+		note(err)
+	}
+	r.DependsOn, err = parseIDs(w.DependsOn)
+	note(err)
+	if w.Timeout != "" {
+		r.Timeout, err = time.ParseDuration(w.Timeout)
+		note(err)
+	}
+	r.Entries, err = decodeEntries(p)
+	note(err)
+	if err == nil && len(r.Entries) != w.Objects {
+		note(fmt.Errorf("%q has %d entries where %q says %d", entriesKey, len(r.Entries), recordKey, w.Objects))
+	}
+	if len(errs) > 0 {
+		return nil, &DamagedError{Object: object, Err: errors.Join(errs...)}
+	}
+	return r, nil
+}
+
+func decodeEntries(p payload) ([]Entry, error) {
+	var body []byte
+	if packed, ok := p.binary[entriesGzipID]; ok {
+		zip, err := gzip.NewReader(bytes.NewReader(packed))
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", entriesGzipID, err)
+		}
+		body, err = io.ReadAll(io.LimitReader(zip, maxInflated+1))
+		if err != nil {
+			return nil, fmt.Errorf("%q: %w", entriesGzipID, err)
+		}
+		if len(body) > maxInflated {
+			return nil, fmt.Errorf("%q holds more than %d bytes", entriesGzipID, maxInflated)
+		}
+	} else if plain, ok := p.data[entriesKey]; ok {
+		body = []byte(plain)
+	} else {
+		return nil, fmt.Errorf("neither %q nor %q is there", entriesKey, entriesGzipID)
+	}
+	var w entriesJSON
+	if err := json.Unmarshal(body, &w); err != nil {
+		return nil, fmt.Errorf("%q: %w", entriesKey, err)
+	}
+	for _, e := range w.Entries {
+		if _, err := e.Ref(); err != nil {
+			return nil, err
+		}
+	}
+	if len(w.Entries) == 0 {
+		return nil, nil
+	}
+	return w.Entries, nil
+}
+
+func (r *Root) encode() (payload, error) {
+	w := rootJSON{
+		header: header{SchemaVersion: SchemaVersion, ToolVersion: r.ToolVersion},
+		ID:     r.ID.String(), Path: r.Path, URL: r.URL, Started: r.Started, Finished: r.Finished,
+		Updated: r.Updated.UTC(), History: r.History,
+	}
+	w.Nodes = idStrings(r.Nodes)
+	sort.Strings(w.Nodes)
+	head, err := json.MarshalIndent(w, "", "  ")
+	if err != nil {
+		return payload{}, fmt.Errorf("record of root %q: %w", r.ID, err)
+	}
+	p := payload{data: map[string]string{recordKey: string(head)}}
+	if size := p.size(); size > MaxStored {
+		return payload{}, fmt.Errorf("the record of root %q with %d Kustomizations takes %d bytes, more than the %d that a ConfigMap can hold",
+			r.ID, len(r.Nodes), size, MaxStored)
+	}
+	return p, nil
+}
+
+func decodeRoot(object string, p payload) (*Root, error) {
+	var w rootJSON
+	if err := decodeHead(object, p, &w); err != nil {
+		return nil, err
+	}
+	r := &Root{Path: w.Path, URL: w.URL, Started: w.Started, Finished: w.Finished,
+		Updated: w.Updated, ToolVersion: w.ToolVersion, History: w.History}
+	var err1, err2 error
+	r.ID, err1 = flux.ParseID(w.ID)
+	r.Nodes, err2 = parseIDs(w.Nodes)
+	if err := errors.Join(err1, err2); err != nil {
+		return nil, &DamagedError{Object: object, Err: err}
+	}
+	return r, nil
+}
+
+// decodeHead reads the version before anything else: a later form may not even parse as this one.
+func decodeHead(object string, p payload, into any) error {
+	text, ok := p.data[recordKey]
+	if !ok {
+		return &DamagedError{Object: object, Err: fmt.Errorf("the key %q is missing", recordKey)}
+	}
+	var h header
+	if err := json.Unmarshal([]byte(text), &h); err != nil {
+		return &DamagedError{Object: object, Err: fmt.Errorf("%q: %w", recordKey, err)}
+	}
+	if h.SchemaVersion > SchemaVersion {
+		return &NewerError{Object: object, Schema: h.SchemaVersion, ToolVersion: h.ToolVersion}
+	}
+	if h.SchemaVersion < 1 {
+		return &DamagedError{Object: object, Err: fmt.Errorf("%q has no schemaVersion", recordKey)}
+	}
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		return &DamagedError{Object: object, Err: fmt.Errorf("%q: %w", recordKey, err)}
+	}
+	return nil
+}
+
+// DamagedError says that a record cannot be read. Going on without it could leave objects behind or forget them, so nothing is
+// guessed.
+type DamagedError struct {
+	// Object is the ConfigMap, "ConfigMap/namespace/name".
+	Object string
+	Err    error
+}
+
+func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Object, e.Err) }
+
+// Unwrap returns what is wrong.
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *DamagedError) Hint() string {
+	return "restore the ConfigMap from a backup; or delete it, and what left Git since its last run stays in the cluster"
+}
+
+func idString(id flux.ID) string {
+	if id.IsZero() {
+		return ""
+	}
+	return id.String()
+}
+
+func idStrings(ids []flux.ID) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, id.String())
+	}
+	return out
+}
+
+func parseIDs(texts []string) ([]flux.ID, error) {
+	var ids []flux.ID
+	for _, t := range texts {
+		id, err := flux.ParseID(t)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
