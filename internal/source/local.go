@@ -1,0 +1,377 @@
+package source
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/go-git/go-billy/v5"
+	"github.com/go-git/go-billy/v5/osfs"
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/format/config"
+	"github.com/go-git/go-git/v5/storage/filesystem"
+	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
+)
+
+// localRepo is where the parts of a local repository are. In an ordinary one the two Git folders are the same; in a linked
+// work tree gitDir holds HEAD and index, commonDir all else.
+type localRepo struct {
+	root      string // of the work tree; empty in a bare repository
+	gitDir    string
+	commonDir string
+	config    *config.Config
+}
+
+// findRepo looks for a repository in a folder and then in those above it, as git does.
+func findRepo(folder string) (*localRepo, error) {
+	start, err := filepath.Abs(folder)
+	if err != nil {
+		return nil, err
+	}
+	info, err := os.Stat(start)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, failf(ErrNotRepository, "give a folder in a Git repository, or a clone URL", "%q does not exist", folder)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return nil, failf(ErrNotRepository, "give a folder in a Git repository, or a clone URL", "%q is a file, not a Git repository", folder)
+	}
+	// Links are resolved so that a linked sub-folder finds the repository that really holds it.
+	if start, err = filepath.EvalSymlinks(start); err != nil {
+		return nil, err
+	}
+	for dir := start; ; dir = filepath.Dir(dir) {
+		found, err := repoAt(dir)
+		if err != nil {
+			return nil, err
+		}
+		if found != nil {
+			return found, found.readConfig()
+		}
+		if dir == filepath.Dir(dir) {
+			return nil, failf(ErrNotRepository, "run it in a checkout, or name the repository by --repo",
+				"%q is not in a Git repository (neither it nor a folder above it has a .git)", folder)
+		}
+	}
+}
+
+// repoAt is the repository whose root, Git folder or bare folder is exactly dir; nil if there is none.
+func repoAt(dir string) (*localRepo, error) {
+	dot := filepath.Join(dir, ".git")
+	info, err := os.Stat(dot)
+	switch {
+	case err == nil && info.IsDir():
+		if r, err := gitFolder(dot); r != nil || err != nil {
+			if r != nil {
+				r.root = dir
+			}
+			return r, err
+		}
+	case err == nil:
+		return linkedRepo(dir, dot)
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	}
+	return gitFolder(dir)
+}
+
+// linkedRepo follows a .git file, which linked work trees and submodules have.
+func linkedRepo(dir, dot string) (*localRepo, error) {
+	text, err := os.ReadFile(dot)
+	if err != nil {
+		return nil, err
+	}
+	target, ok := strings.CutPrefix(strings.TrimSpace(string(text)), "gitdir: ")
+	if !ok {
+		return nil, failf(ErrNotRepository, "", "%q is not a file that Git wrote: it lacks \"gitdir: \"", dot)
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(dir, target)
+	}
+	r, err := gitFolder(target)
+	if err != nil {
+		return nil, err
+	}
+	if r == nil {
+		return nil, failf(ErrNotRepository, "if the repository was moved, run `git worktree repair` in it", "%q points to %q, which is no Git folder", dot, target)
+	}
+	r.root = dir
+	return r, nil
+}
+
+// gitFolder recognises a Git folder the way git does: by HEAD, objects and refs.
+func gitFolder(dir string) (*localRepo, error) {
+	if info, err := os.Lstat(filepath.Join(dir, "HEAD")); err != nil || info.IsDir() {
+		return nil, nil
+	}
+	r := &localRepo{gitDir: dir, commonDir: dir}
+	text, err := os.ReadFile(filepath.Join(dir, "commondir"))
+	if err == nil {
+		r.commonDir = strings.TrimSpace(string(text))
+		if !filepath.IsAbs(r.commonDir) {
+			r.commonDir = filepath.Join(dir, r.commonDir)
+		}
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	for _, name := range []string{"objects", "refs"} {
+		if info, err := os.Stat(filepath.Join(r.commonDir, name)); err != nil || !info.IsDir() {
+			return nil, nil
+		}
+	}
+	return r, nil
+}
+
+// readConfig reads the repository's own configuration: no user's, no machine's, no included files.
+func (r *localRepo) readConfig() error {
+	name := filepath.Join(r.commonDir, "config")
+	r.config = config.New()
+	f, err := os.Open(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := config.NewDecoder(f).Decode(r.config); err != nil {
+		return failf(ErrUnsupportedRepository, "", "the repository's configuration %q cannot be read: %w", name, err)
+	}
+	// Most extensions do not change how objects and references are read; go-git refuses all it does not know, among them those
+	// that CI checkouts set. These two do change it.
+	extensions := r.config.Section("extensions")
+	if format := extensions.Option("objectFormat"); format != "" && !strings.EqualFold(format, "sha1") {
+		return failf(ErrUnsupportedRepository, "", "the repository %q uses %s object names; only SHA-1 repositories can be read", r.gitDir, format)
+	}
+	if format := extensions.Option("refStorage"); format != "" && !strings.EqualFold(format, "files") {
+		return failf(ErrUnsupportedRepository, "convert a copy with `git refs migrate --ref-format=files`, or name the repository by its URL",
+			"the repository %q keeps its references as %s; only files can be read", r.gitDir, format)
+	}
+	return nil
+}
+
+// remoteURL is the URL of origin or, without one, of the only remote.
+func (r *localRepo) remoteURL() string {
+	remotes := r.config.Section("remote").Subsections
+	if len(remotes) == 1 {
+		return remotes[0].Option("url")
+	}
+	for _, remote := range remotes {
+		if remote.Name == "origin" {
+			return remote.Option("url")
+		}
+	}
+	return ""
+}
+
+// references reads HEAD and all loose and packed references.
+func (r *localRepo) references() (*references, error) {
+	var files billy.Filesystem = osfs.New(r.gitDir)
+	if r.commonDir != r.gitDir {
+		files = dotgit.NewRepositoryFilesystem(files, osfs.New(r.commonDir))
+	}
+	storage := filesystem.NewStorage(files, nil)
+	refs := &references{byName: map[string]plumbing.Hash{}, peeled: map[string]plumbing.Hash{}}
+	iter, err := storage.IterReferences()
+	if err != nil {
+		return nil, fmt.Errorf("reading the references of %q: %w", r.gitDir, err)
+	}
+	var head *plumbing.Reference
+	err = iter.ForEach(func(ref *plumbing.Reference) error {
+		switch {
+		case ref.Name() == plumbing.HEAD:
+			head = ref
+		case ref.Type() == plumbing.HashReference:
+			refs.byName[ref.Name().String()] = ref.Hash()
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reading the references of %q: %w", r.gitDir, err)
+	}
+	if head == nil {
+		return nil, failf(ErrNotRepository, "", "the repository %q has no readable HEAD", r.gitDir)
+	}
+	if head.Type() == plumbing.HashReference {
+		refs.head = head.Hash()
+	} else {
+		refs.headBranch = head.Target().String()
+		refs.head = refs.byName[refs.headBranch]
+	}
+	return refs, nil
+}
+
+// shallow reports whether the history is cut off. Where is seen by what is missing.
+func (r *localRepo) shallow() bool {
+	info, err := os.Stat(filepath.Join(r.commonDir, "shallow"))
+	return err == nil && info.Size() > 0
+}
+
+func openLocal(folder string, rev revision, o Options) (_ *Commit, err error) {
+	repo, err := findRepo(folder)
+	if err != nil {
+		return nil, err
+	}
+	refs, err := repo.references()
+	if err != nil {
+		return nil, err
+	}
+	store, err := openObjects(repo.commonDir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, store.close())
+		}
+	}()
+	hash, name, err := resolveLocal(repo, refs, store, rev, o.Name)
+	if err != nil {
+		return nil, err
+	}
+	c, err := newCommit(store, hash, name)
+	if err != nil {
+		return nil, fmt.Errorf("repository %q: %w", repo.where(), err)
+	}
+	c.closers = append(c.closers, store.close)
+	c.history = &history{local: store, auth: o.Auth, progress: o.Progress}
+	if remote := repo.remoteURL(); remote != "" {
+		c.history.setRemote(repo, remote)
+		if normal, err := NormalizeURL(remote); err == nil {
+			c.URL = normal // a remote that is a folder or of a foreign scheme has none
+		}
+	}
+	if c.Folder, err = repo.folderOf(folder); err != nil {
+		return nil, err
+	}
+	if hash == refs.head && repo.root != "" {
+		c.Dirty = repo.dirty(c.tree)
+	}
+	return c, nil
+}
+
+// where names the repository for people.
+func (r *localRepo) where() string {
+	if r.root != "" {
+		return r.root
+	}
+	return r.gitDir
+}
+
+func (r *localRepo) folderOf(folder string) (string, error) {
+	if r.root == "" {
+		return ".", nil
+	}
+	abs, err := filepath.Abs(folder)
+	if err != nil {
+		return "", err
+	}
+	if abs, err = filepath.EvalSymlinks(abs); err != nil {
+		return "", err
+	}
+	rel, err := filepath.Rel(r.root, abs)
+	return filepath.ToSlash(rel), err
+}
+
+func resolveLocal(repo *localRepo, refs *references, store *objects, rev revision, known string) (plumbing.Hash, string, error) {
+	none := plumbing.ZeroHash
+	if err := peelTags(refs, store, rev.base); err != nil {
+		return none, "", err
+	}
+	found, err := refs.resolve(rev)
+	if err != nil {
+		return none, "", err
+	}
+	if found.hex == "" && found.hash.IsZero() {
+		return none, "", failf(ErrEmptyRepository, "commit something first", "the repository %q has no commit on %q yet", repo.where(), shortName(found.ref))
+	}
+	if found.hex != "" && len(found.hex) < 40 {
+		hashes, err := store.commitsWithPrefix(found.hex)
+		if err != nil {
+			return none, "", err
+		}
+		if len(hashes) > 1 {
+			return none, "", ambiguousHash(rev, hashes)
+		}
+		if len(hashes) == 0 {
+			return none, "", repo.missing(refs, rev)
+		}
+		found.hash = hashes[0]
+	}
+	hash, err := store.peel(found.hash)
+	if errors.Is(err, errObjectMissing) && found.hex != "" {
+		return none, "", repo.missing(refs, rev)
+	}
+	if err != nil {
+		return none, "", fmt.Errorf("revision %q in repository %q: %w", rev.text, repo.where(), err)
+	}
+	name := shortName(found.ref)
+	if found.ref == "" {
+		for ref, h := range refs.byName {
+			if strings.HasPrefix(ref, "refs/tags/") {
+				if peeled, err := store.peel(h); err == nil { // a broken tag names nothing
+					refs.peeled[ref] = peeled
+				}
+			}
+		}
+		name = refs.nameOf(hash, known)
+	}
+	if rev.parent == 0 {
+		return hash, name, nil
+	}
+	hash, err = firstParent(store, rev, hash)
+	return hash, "", err
+}
+
+// peelTags finds out what the annotated tag of this name stands for, so that it can be compared with a branch.
+func peelTags(refs *references, store *objects, name string) error {
+	ref := "refs/tags/" + name
+	hash, ok := refs.byName[ref]
+	if !ok {
+		return nil
+	}
+	peeled, err := store.peel(hash)
+	if err != nil {
+		return fmt.Errorf("tag %q: %w", name, err)
+	}
+	refs.peeled[ref] = peeled
+	return nil
+}
+
+// missing explains a hash that the local store does not have: in CI it most often was not fetched.
+func (r *localRepo) missing(refs *references, rev revision) error {
+	err := refs.unknown(rev)
+	var e *Error
+	if errors.As(err, &e) {
+		e.Text = fmt.Sprintf("unknown revision %q: the repository %q has no such commit", rev.text, r.where())
+		e.Candidates = nil
+		if r.shallow() {
+			e.Text += "; it is a shallow clone"
+			e.Remedy = "fetch all history (fetch-depth: 0 in actions/checkout, GIT_DEPTH: 0 in GitLab CI), or name the repository by its URL"
+		}
+	}
+	return err
+}
+
+// firstParent goes up as often as the revision says.
+func firstParent(store *objects, rev revision, hash plumbing.Hash) (plumbing.Hash, error) {
+	for range rev.parent {
+		commit, err := store.commit(hash)
+		if err != nil {
+			return hash, err
+		}
+		if len(commit.ParentHashes) == 0 {
+			return hash, failf(ErrUnknownRevision, "", "revision %q goes back beyond the first commit, %.7s", rev.text, hash)
+		}
+		if _, err := store.commit(commit.ParentHashes[0]); errors.Is(err, errObjectMissing) {
+			return hash, failf(ErrUnknownRevision, "fetch all history, or name the repository by its URL",
+				"revision %q goes back beyond commit %.7s, where this shallow clone ends", rev.text, hash)
+		}
+		hash = commit.ParentHashes[0]
+	}
+	return hash, nil
+}
