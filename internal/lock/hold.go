@@ -1,0 +1,175 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// hold begins to renew a Lease that was taken by a request sent at the given time.
+func (s *session) hold(ctx context.Context, lease *coordinationv1.Lease, sent time.Time) *Lock {
+	// The values of ctx stay, its end does not count: only Release ends the lock.
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	l := &Lock{s: s, lost: make(chan struct{}), stop: stop, stopped: make(chan struct{}), lease: lease}
+	go l.keep(background, sent)
+	return l
+}
+
+// Lost is closed when the lock is no longer held: somebody took or deleted it, or it could not be renewed within its duration.
+// It is not closed by Release.
+func (l *Lock) Lost() <-chan struct{} { return l.lost }
+
+// Err returns a *LostError once Lost is closed, else nil.
+func (l *Lock) Err() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.err
+}
+
+// keep renews three times per duration, and more often after a failure, until it is stopped or the lock is lost.
+func (l *Lock) keep(ctx context.Context, renewed time.Time) {
+	defer close(l.stopped)
+	duration := l.s.Duration
+	timer := time.NewTimer(time.Until(renewed.Add(duration / 3)))
+	defer timer.Stop()
+	var last error
+	for {
+		deadline := renewed.Add(duration)
+		expired := time.NewTimer(time.Until(deadline))
+		select {
+		case <-ctx.Done():
+			expired.Stop()
+			return
+		case <-expired.C:
+			l.lose(&LostError{Lease: l.s.subject(), Err: last})
+			return
+		case <-timer.C:
+			expired.Stop()
+		}
+		sent := time.Now()
+		limited, cancel := context.WithDeadline(ctx, deadline)
+		err := l.renew(limited, sent)
+		cancel()
+		var lost *LostError
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			renewed, last = sent, nil
+			timer.Reset(time.Until(sent.Add(duration / 3)))
+		case errors.As(err, &lost):
+			l.lose(lost)
+			return
+		default:
+			last = err
+			timer.Reset(duration / 15)
+		}
+	}
+}
+
+// renew writes the Lease once more. On a conflict it looks who has it.
+func (l *Lock) renew(ctx context.Context, now time.Time) error {
+	lease := l.current().DeepCopy()
+	at := metav1.NewMicroTime(now)
+	lease.Spec.RenewTime = &at
+	err := l.s.client.Update(ctx, lease, client.FieldOwner(fieldOwner))
+	switch {
+	case err == nil:
+		l.set(lease)
+		return nil
+	case apierrors.IsNotFound(err):
+		return &LostError{Lease: l.s.subject()}
+	case !apierrors.IsConflict(err):
+		return err
+	}
+	var live coordinationv1.Lease
+	if err := l.s.client.Get(ctx, l.s.key(), &live); err != nil {
+		if apierrors.IsNotFound(err) {
+			return &LostError{Lease: l.s.subject()}
+		}
+		return err
+	}
+	if live.UID != lease.UID || holderOf(&live).Identity != l.s.Holder.Identity {
+		return &LostError{Lease: l.s.subject(), By: holderOf(&live)}
+	}
+	// Ours in another version: an earlier renewal arrived though its answer did not, or somebody added a label. Renewed the
+	// next time round, at once.
+	l.set(&live)
+	return errors.New("the Lease was changed while it was renewed")
+}
+
+func (l *Lock) lose(err *LostError) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.err = err
+	close(l.lost)
+}
+
+func (l *Lock) current() *coordinationv1.Lease {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lease
+}
+
+func (l *Lock) set(lease *coordinationv1.Lease) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lease = lease
+}
+
+// Release frees the lock within 3 seconds, whatever context the run had, and stops renewing it. A lock that was lost is left to
+// whoever has it. If it fails, the lock frees itself when its duration is over. Calling it again does nothing.
+func (l *Lock) Release() error {
+	l.mu.Lock()
+	done := l.released
+	l.released = true
+	l.mu.Unlock()
+	if done {
+		return nil
+	}
+	l.stop()
+	<-l.stopped
+	if l.Err() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	defer cancel()
+	lease := l.current()
+	err := l.delete(ctx, lease)
+	if apierrors.IsConflict(err) {
+		// The renewal that was stopped a moment ago may have arrived. A Lease of somebody else stays.
+		var live coordinationv1.Lease
+		if err = l.s.client.Get(ctx, l.s.key(), &live); err == nil {
+			if live.UID != lease.UID || holderOf(&live).Identity != l.s.Holder.Identity {
+				return nil
+			}
+			err = l.delete(ctx, &live)
+		}
+	}
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return l.s.explain(err, "release")
+	}
+	return nil
+}
+
+// delete removes exactly this version of the Lease; without the permission to, it empties it.
+func (l *Lock) delete(ctx context.Context, lease *coordinationv1.Lease) error {
+	lease = lease.DeepCopy()
+	version := lease.ResourceVersion
+	uid := lease.UID
+	err := l.s.client.Delete(ctx, lease, client.Preconditions{UID: &uid, ResourceVersion: &version})
+	if !apierrors.IsForbidden(err) {
+		return err
+	}
+	nobody := ""
+	lease.Spec.HolderIdentity = &nobody
+	return l.s.client.Update(ctx, lease, client.FieldOwner(fieldOwner))
+}

@@ -1,0 +1,126 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// clockGrain is the precision of the server's times: both of those that are compared are cut to whole seconds.
+const clockGrain = time.Second
+
+// errWatchEnded makes await's caller look again.
+var errWatchEnded = errors.New("the watch ended")
+
+// expiry returns when a Lease of somebody else expires, by this machine's clock, judged by the server's clock alone. If the server
+// keeps no note of the last write, the Lease counts as renewed just now.
+func (s *session) expiry(ctx context.Context, l *coordinationv1.Lease) (time.Time, error) {
+	now := time.Now()
+	life := lifetime(l)
+	written := lastWritten(l)
+	if written.IsZero() {
+		return now.Add(life), nil
+	}
+	server, err := s.serverTime(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	age := max(0, server.Sub(written))
+	return now.Add(life + clockGrain - age), nil
+}
+
+// lastWritten is the server's note of the last write to the Lease.
+func lastWritten(l *coordinationv1.Lease) time.Time {
+	last := l.CreationTimestamp.Time
+	for _, f := range l.ManagedFields {
+		if f.Time != nil && f.Time.After(last) {
+			last = f.Time.Time
+		}
+	}
+	return last
+}
+
+func lifetime(l *coordinationv1.Lease) time.Duration {
+	if l.Spec.LeaseDurationSeconds == nil {
+		return DefaultDuration
+	}
+	return time.Duration(*l.Spec.LeaseDurationSeconds) * time.Second
+}
+
+// serverTime asks the server for its time: the creation time of a Lease that a dry run does not create.
+func (s *session) serverTime(ctx context.Context) (time.Time, error) {
+	probe := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, GenerateName: "sluice-clock-"}}
+	if err := s.client.Create(ctx, probe, client.DryRunAll, client.FieldOwner(fieldOwner)); err != nil {
+		return time.Time{}, s.explain(err, "create")
+	}
+	return probe.CreationTimestamp.Time, nil
+}
+
+// await returns nil when there is reason to try again: the Lease was released, deleted, has expired, or the watch ended. It keeps
+// held up to date. When ctx ends it returns an error.
+func (s *session) await(ctx context.Context, held *observed) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	watching, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := s.client.Watch(watching, &coordinationv1.LeaseList{}, client.InNamespace(s.Namespace),
+		client.MatchingFields{"metadata.name": s.Name},
+		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: held.lease.ResourceVersion}})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
+		return nil
+	case err != nil:
+		return s.explain(err, "watch")
+	}
+	defer w.Stop()
+	timer := time.NewTimer(time.Until(held.expires))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			return nil
+		case e, ok := <-w.ResultChan():
+			if err := s.see(e, ok, held); err != nil {
+				if errors.Is(err, errWatchEnded) {
+					return nil
+				}
+				return err
+			}
+			if s.free(held.lease) {
+				return nil
+			}
+			timer.Reset(time.Until(held.expires))
+		}
+	}
+}
+
+// see takes one event of the watch into held. A Lease seen to change was renewed at this moment.
+func (s *session) see(e watch.Event, ok bool, held *observed) error {
+	if !ok {
+		return errWatchEnded
+	}
+	switch e.Type {
+	case watch.Deleted, watch.Error:
+		return errWatchEnded
+	}
+	lease, ok := e.Object.(*coordinationv1.Lease)
+	if !ok || lease.Name != s.Name {
+		return nil
+	}
+	if lease.ResourceVersion != held.lease.ResourceVersion {
+		held.expires = time.Now().Add(lifetime(lease))
+	}
+	held.lease = lease
+	return nil
+}
