@@ -2,6 +2,8 @@ package gittest
 
 import (
 	"encoding/pem"
+	"io"
+	"log"
 	"net/http"
 	"net/http/cgi"
 	"net/http/httptest"
@@ -50,9 +52,10 @@ func Serve(t testing.TB, r *TestRepo, options HTTP) *Server {
 	}
 	server := &Server{}
 	backend := &cgi.Handler{
-		Path: gitCommand,
-		Args: []string{"http-backend"},
-		Env:  append(Environment(), "GIT_PROJECT_ROOT="+filepath.Dir(r.Dir), "GIT_HTTP_EXPORT_ALL=1"),
+		Path:   gitCommand,
+		Args:   []string{"http-backend"},
+		Stderr: io.Discard, // what it says to a client is the client's to show
+		Env:    append(Environment(), "GIT_PROJECT_ROOT="+filepath.Dir(r.Dir), "GIT_HTTP_EXPORT_ALL=1"),
 	}
 	var handler http.Handler = http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		server.requests.Add(1)
@@ -70,6 +73,7 @@ func Serve(t testing.TB, r *TestRepo, options HTTP) *Server {
 		handler = options.Wrap(handler)
 	}
 	ts := httptest.NewUnstartedServer(handler)
+	ts.Config.ErrorLog = log.New(io.Discard, "", 0)
 	if options.TLS {
 		ts.StartTLS()
 		server.CA = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ts.Certificate().Raw})

@@ -48,6 +48,7 @@ type history struct {
 	noRemote string   // why there is no remote
 
 	mu     sync.Mutex
+	asked  map[plumbing.Hash]bool // of the remote
 	deeper []*objects
 	closer []func() error
 }
@@ -102,16 +103,20 @@ func (c *Commit) Ancestry(ctx context.Context, other string) (Relation, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	relation, err := h.compare(ctx, this, that)
-	if err != nil || relation.Kind != Unknown && relation.Exact || h.deeper != nil {
+	if err != nil || relation.Kind != Unknown && relation.Exact || h.asked[that] {
 		return relation, err
+	}
+	if h.asked == nil {
+		h.asked = map[plumbing.Hash]bool{}
 	}
 	why, err := h.deepen(ctx, this, that)
 	if err != nil {
 		return Relation{}, err
 	}
+	h.asked[that] = true
 	c.atClose(h.closer)
 	h.closer = nil
-	if h.deeper == nil {
+	if why != "" {
 		if relation.Kind == Unknown {
 			relation.Reason += "; " + why
 		}

@@ -108,10 +108,10 @@ func dialHTTP(ctx context.Context, l location, auth Auth, header string) (sessio
 // redirect follows a repository that moved, not away from encryption. Go drops the credentials when the host changes.
 func (s *httpSession) redirect(next *http.Request, via []*http.Request) error {
 	if len(via) >= 5 {
-		return errors.New("more than 5 redirects")
+		return retry.Permanent(failf(ErrServer, "use the URL that the repository has now", "%s redirects more than 5 times", s.location))
 	}
 	if via[0].URL.Scheme == "https" && next.URL.Scheme != "https" {
-		return errors.New("the server redirects from https to http, which is not followed")
+		return retry.Permanent(failf(ErrServer, "use the URL that the repository has now", "%s redirects from https to http, which is not followed", s.location))
 	}
 	return nil
 }
@@ -215,6 +215,9 @@ func (s *httpSession) transportError(ctx context.Context, err error) error {
 	var asURL *url.Error
 	if errors.As(err, &asURL) {
 		err = asURL.Err // the URL is in our text already
+	}
+	if retry.IsPermanent(err) { // of redirect
+		return err
 	}
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
