@@ -1,0 +1,328 @@
+package build
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/resmap"
+	"sigs.k8s.io/kustomize/api/resource"
+	kustypes "sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/openapi"
+
+	"github.com/sluicerun/sluice/internal/flux"
+)
+
+// Notice tells the user something that is no failure.
+type Notice struct {
+	// Code is a stable name: "extension-field", "deprecated-field",
+	// "dropped-field" or "kustomize".
+	Code string
+	// Object and File say what it is about, as far as known.
+	Object string
+	File   string
+	Text   string
+	Hint   string
+}
+
+// Result is what a build gives.
+type Result struct {
+	// Objects are the built objects before substitution, in kustomize's
+	// order.
+	Objects []flux.Object
+	// Files are the files of the tree that were read, sorted.
+	Files []string
+	// Notices are sorted by file and text.
+	Notices []Notice
+}
+
+// turn is held by the one build that runs (S2.35). It is a channel so that
+// waiting for it ends with the context.
+var turn = make(chan struct{}, 1)
+
+// Build builds the folder k.Path() of the tree. The objects are what Flux
+// would have before substitution (S0.13); each knows its file. The error joins
+// every problem that was found, each an *Error; use All to see them.
+//
+// Kustomize cannot be interrupted: when ctx ends, Build returns at once, while
+// a download that kustomize has begun ends by itself and keeps later builds
+// waiting until then. Build is safe for concurrent use; the tree must not
+// change while it runs.
+func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, error) {
+	select {
+	case turn <- struct{}{}:
+	case <-ctx.Done():
+		return Result{}, &Error{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("not built: %w", context.Cause(ctx))}
+	}
+	type outcome struct {
+		result Result
+		err    error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		defer func() { <-turn }()
+		b := &builder{k: k, tree: newOverlay(tree)}
+		result, err := b.build()
+		done <- outcome{result, err}
+	}()
+	select {
+	case o := <-done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return Result{}, &Error{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("build stopped: %w", context.Cause(ctx))}
+	}
+}
+
+// builder is one build.
+type builder struct {
+	k    *flux.Kustomization
+	tree *overlay
+
+	// file is the kustomization file of the folder, as a path in the tree;
+	// generated says that the tree does not have it.
+	file      string
+	generated bool
+
+	// metadata is the effective buildMetadata, before ours is added.
+	metadata []string
+
+	// customSchema is set when a file that was read sets "openapi".
+	customSchema bool
+	silenced     func()
+	notices      []Notice
+}
+
+func (b *builder) build() (result Result, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = b.problem(fmt.Errorf("recovered from kustomize build panic: %v", r))
+		}
+	}()
+	manifest, err := b.generate()
+	if err != nil {
+		return Result{}, err
+	}
+	if err := b.write(manifest, true); err != nil {
+		return Result{}, err
+	}
+	b.tree.onRead = b.inspect
+	objects, err := b.run()
+	if err == nil && b.originMatters(manifest) {
+		objects, err = b.exact(manifest, objects)
+	}
+	if err != nil {
+		return Result{}, b.diagnose(err)
+	}
+	slices.SortStableFunc(b.notices, func(x, y Notice) int {
+		if c := strings.Compare(x.File, y.File); c != 0 {
+			return c
+		}
+		return strings.Compare(x.Text, y.Text)
+	})
+	return Result{Objects: objects, Files: b.tree.files(), Notices: slices.Compact(b.notices)}, nil
+}
+
+// problem makes an *Error of this build, placed at the kustomization file or,
+// if that was generated, where the Kustomization is declared.
+func (b *builder) problem(err error) *Error {
+	e := &Error{Kustomization: b.k.ID, File: b.k.File, Line: b.k.Line, Err: err}
+	if b.file != "" && !b.generated {
+		e.File, e.Line = b.file, 0
+	}
+	return e
+}
+
+// run runs kustomize on the overlay and takes the objects from its result.
+func (b *builder) run() (objects []flux.Object, err error) {
+	b.silenced = func() {}
+	var said strings.Builder
+	writer := log.Writer()
+	log.SetOutput(&said)
+	defer func() {
+		log.SetOutput(writer)
+		b.silenced()
+		if r := recover(); r != nil {
+			err = fmt.Errorf("recovered from kustomize build panic: %v", r)
+		}
+		if err != nil || b.customSchema {
+			// The schema is global; the next build must not see what this
+			// one put there (S2.26).
+			openapi.ResetOpenAPI()
+		}
+		for line := range strings.Lines(said.String()) {
+			b.notices = append(b.notices, Notice{Code: "kustomize", File: b.file, Text: oneLine(line)})
+		}
+	}()
+	// A schema of the repository adds to the built-in one, so that one has
+	// to be there first.
+	openapi.Schema()
+	kustomizer := krusty.MakeKustomizer(&krusty.Options{
+		Reorder:          krusty.ReorderOptionNone,
+		LoadRestrictions: kustypes.LoadRestrictionsNone,   // S2.33
+		PluginConfig:     kustypes.DisabledPluginConfig(), // S2.31
+	})
+	built, err := kustomizer.Run(b.tree, path.Join(mount, b.k.Path()))
+	if err != nil {
+		return nil, err
+	}
+	return b.objects(built)
+}
+
+// objects reads the result of a build as Flux reads the text of one.
+func (b *builder) objects(built resmap.ResMap) ([]flux.Object, error) {
+	resources := built.Resources()
+	files := make([]string, len(resources))
+	for i, r := range resources {
+		origin, err := r.GetOrigin()
+		if err != nil {
+			return nil, fmt.Errorf("origin of %s: %w", r.CurId(), err)
+		}
+		files[i] = b.origin(origin)
+	}
+	if !slices.Contains(b.metadata, kustypes.OriginAnnotations) {
+		// What kustomize itself does when nobody asked for them, so that
+		// not even an empty map stays behind.
+		if err := built.RemoveOriginAnnotations(); err != nil {
+			return nil, fmt.Errorf("removing origin annotations: %w", err)
+		}
+	}
+	var objects []flux.Object
+	for i, r := range resources {
+		decoded, err := decode(r)
+		if err != nil {
+			return nil, err
+		}
+		for _, o := range decoded {
+			objects = append(objects, flux.Object{Unstructured: o, File: files[i]})
+		}
+	}
+	return objects, nil
+}
+
+// origin turns kustomize's idea of where an object is from into a path of the
+// tree; "" for objects of remote bases.
+func (b *builder) origin(o *resource.Origin) string {
+	if o == nil || o.Repo != "" {
+		return ""
+	}
+	name := o.Path
+	if o.ConfiguredIn != "" {
+		name = o.ConfiguredIn
+	}
+	if name == "" {
+		return ""
+	}
+	name = path.Join(b.k.Path(), name)
+	if name == b.file && b.generated {
+		// The file exists only for this build: what is in it stands in
+		// the Kustomization.
+		return b.k.File
+	}
+	if _, ok := b.tree.content[name]; !ok {
+		return ""
+	}
+	return name
+}
+
+// exact runs the build as Flux would, with no origin annotations that nobody
+// asked for, and gives its objects the files of the first run.
+func (b *builder) exact(manifest kustypes.Kustomization, known []flux.Object) ([]flux.Object, error) {
+	if err := b.write(manifest, false); err != nil {
+		return nil, err
+	}
+	objects, err := b.run()
+	if err != nil {
+		return nil, err
+	}
+	files := map[flux.Ref]string{}
+	for _, o := range known {
+		files[o.Ref()] = o.File
+	}
+	for i := range objects {
+		objects[i].File = files[objects[i].Ref()]
+		if objects[i].File == "" && len(known) == len(objects) {
+			objects[i].File = known[i].File
+		}
+	}
+	return objects, nil
+}
+
+// touchesOrigin finds text by which a build can see the annotations that are
+// there only for us: JSON patches and field paths that reach for them, and
+// selectors.
+var touchesOrigin = regexp.MustCompile(`(?m)/metadata/annotations|metadata\.annotations|annotationSelector|/metadata["'\s,}]|\bmetadata["']?\s*$|metadata/annotations`)
+
+// originMatters reports whether the annotations added for us may have changed
+// what the build does. With any buildMetadata of the user's, kustomize adds
+// them while it works in any case.
+func (b *builder) originMatters(manifest kustypes.Kustomization) bool {
+	if len(b.metadata) > 0 {
+		return false
+	}
+	for _, p := range slices.Concat(manifest.Patches, manifest.PatchesJson6902) {
+		if touchesOrigin.MatchString(p.Patch) || p.Target != nil && p.Target.AnnotationSelector != "" {
+			return true
+		}
+	}
+	for _, data := range b.tree.content {
+		if touchesOrigin.Match(data) {
+			return true
+		}
+	}
+	return false
+}
+
+// kustomizationFiles are the names of kustomization files, in the order in
+// which they are looked for (S2.1).
+var kustomizationFiles = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
+
+// inspect sees every file that kustomize reads. It notes the deprecated fields
+// of kustomization files, and silences kustomize, which prints them.
+func (b *builder) inspect(name string, data []byte) {
+	if !slices.Contains(kustomizationFiles, path.Base(name)) {
+		return
+	}
+	var k kustypes.Kustomization
+	if err := k.Unmarshal(data); err != nil {
+		return // kustomize reports it itself
+	}
+	if len(k.OpenAPI) > 0 {
+		b.customSchema = true
+	}
+	messages := k.CheckDeprecatedFields()
+	if messages == nil || len(*messages) == 0 {
+		return
+	}
+	b.silence()
+	for _, m := range *messages {
+		text, hint, _ := strings.Cut(strings.TrimPrefix(oneLine(m), "# Warning: "), ". ")
+		n := Notice{Code: "deprecated-field", File: name, Text: text, Hint: strings.TrimSuffix(hint, ".")}
+		if name == b.file && b.generated {
+			n.File = b.k.File
+		}
+		b.notices = append(b.notices, n)
+	}
+}
+
+// silence keeps kustomize from writing to the process's standard error until
+// the end of the run.
+func (b *builder) silence() {
+	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return // then its lines appear: a blemish, no failure
+	}
+	stderr, before := os.Stderr, b.silenced
+	os.Stderr = null
+	b.silenced = func() {
+		os.Stderr = stderr
+		_ = null.Close() // nothing was kept that could be lost
+		before()
+	}
+}

@@ -1,0 +1,331 @@
+package build
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"sigs.k8s.io/kustomize/api/resource"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+)
+
+// diagnose finds out what kustomize's error means in terms of files and lines.
+// Kustomize stops at the first problem; this looks at every file that the
+// build refers to and returns all of them. If it finds nothing, kustomize's
+// own words are the error (S2.37).
+func (b *builder) diagnose(cause error) error {
+	v := &visitor{b: b, seen: map[string]bool{}}
+	v.folder(b.k.Path())
+	if len(v.problems) > 0 {
+		return join(v.problems)
+	}
+	e := b.problem(errors.New("kustomize build failed: " + oneLine(cause.Error())))
+	e.Remedy = b.remedy(e.Err.Error())
+	return e
+}
+
+// registered is kustomize's text for two objects of the same id (S2.30).
+var registered = regexp.MustCompile(`already registered id: ([A-Za-z0-9]+)\.[^/\s]*/([^.\s']+)`)
+
+// remedy says what to do about some of kustomize's texts.
+func (b *builder) remedy(text string) string {
+	switch {
+	case strings.Contains(text, "must specify --enable-helm"):
+		return "Flux does not inflate Helm charts in kustomization.yaml either: use a HelmRelease, or commit the rendered manifests"
+	case strings.Contains(text, "no 'git' program on path"):
+		return "a remote base needs git: install it, or copy the base into the repository"
+	case strings.Contains(text, "Found multiple kustomization files"):
+		return "keep one of kustomization.yaml, kustomization.yml and Kustomization"
+	case strings.Contains(text, "fs-security-constraint"):
+		return "a build can only read files of its own repository: copy the file into it"
+	case strings.Contains(text, "hit") && strings.Contains(text, "timeout running"):
+		return "the remote base did not answer in time: copy it into the repository, or add ?timeout=120s to its URL"
+	}
+	if m := registered.FindStringSubmatch(text); m != nil {
+		if places := b.declared(m[1], m[2]); len(places) > 1 {
+			return fmt.Sprintf("%s %q is declared in %s: remove one", m[1], m[2], strings.Join(places, " and "))
+		}
+	}
+	return ""
+}
+
+// declared lists where an object of that kind and name stands, "file:line".
+func (b *builder) declared(kind, name string) []string {
+	var places []string
+	for _, file := range b.tree.files() {
+		docs, _ := documents(b.tree.content[file])
+		for _, d := range docs {
+			if scalar(d, "kind") == kind && scalar(child(d, "metadata"), "name") == name {
+				places = append(places, fmt.Sprintf("%s:%d", file, d.Line))
+			}
+		}
+	}
+	return places
+}
+
+// unreadable makes errors of a file that does not parse.
+func (b *builder) unreadable(file string, data []byte, cause error) error {
+	if _, err := documents(data); err != nil {
+		return b.syntax(file, err)
+	}
+	text := strings.TrimPrefix(oneLine(cause.Error()), "error unmarshaling JSON: while decoding JSON: ")
+	return &Error{Kustomization: b.k.ID, File: file, Err: errors.New(strings.TrimPrefix(text, "json: "))}
+}
+
+// yamlLine is how the YAML library says where something is wrong.
+var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+
+func (b *builder) syntax(file string, err error) *Error {
+	e := &Error{Kustomization: b.k.ID, File: file, Err: err, Remedy: "correct the YAML"}
+	if m := yamlLine.FindStringSubmatch(oneLine(err.Error())); m != nil {
+		if m[1] != "" {
+			e.Line, _ = strconv.Atoi(m[1]) // the expression admits digits only
+		}
+		e.Err = fmt.Errorf("not valid YAML: %s", m[2])
+	}
+	return e
+}
+
+// notKubernetes says why a file below a folder without kustomization.yaml is
+// no manifest (S2.4), and where.
+func (b *builder) notKubernetes(file string, data []byte, cause error) *Error {
+	docs, err := documents(data)
+	if err != nil {
+		return b.syntax(file, err)
+	}
+	e := &Error{
+		Kustomization: b.k.ID,
+		File:          file,
+		Err:           fmt.Errorf("failed to decode Kubernetes YAML from %s: %s", file, reason(cause)),
+		Remedy:        fmt.Sprintf("every YAML file below %q must be a manifest: move this one, or name the manifests in a kustomization.yaml", b.k.Path()),
+	}
+	for _, d := range docs {
+		if d.Kind != yaml.MappingNode || scalar(d, "kind") == "" || scalar(child(d, "metadata"), "name") == "" && !strings.HasSuffix(scalar(d, "kind"), "List") {
+			e.Line = d.Line
+			break
+		}
+	}
+	return e
+}
+
+// reason is the first line of kustomize's text; what follows is the object
+// itself, which may be long or secret.
+func reason(err error) string {
+	first, _, _ := strings.Cut(strings.TrimSpace(err.Error()), "\n")
+	first, _, _ = strings.Cut(first, " in object {")
+	return oneLine(first)
+}
+
+// parses runs kustomize's parser, which panics on some input, over a file.
+func parses(factory *resource.Factory, data []byte) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("recovered from panic while parsing: %v", r)
+		}
+	}()
+	_, err = factory.SliceFromBytes(data)
+	return err
+}
+
+// missingPath says that spec.path names no folder, and which ones are near.
+func (b *builder) missingPath() error {
+	e := b.problem(fmt.Errorf("kustomization path not found: spec.path %q does not exist in %s", b.k.Spec.Path, b.k.Source()))
+	if near := b.nearFolders(b.k.Path()); len(near) > 0 {
+		e.Remedy = "did you mean " + strings.Join(near, ", ") + "?"
+	}
+	return e
+}
+
+// visitor follows the references of kustomization files through the tree.
+type visitor struct {
+	b        *builder
+	seen     map[string]bool
+	problems []*Error
+}
+
+func (v *visitor) add(file string, line int, remedy, format string, args ...any) {
+	v.problems = append(v.problems, &Error{Kustomization: v.b.k.ID, File: file, Line: line, Err: fmt.Errorf(format, args...), Remedy: remedy})
+}
+
+// folder looks at the kustomization file of a folder and at all it names.
+func (v *visitor) folder(dir string) {
+	if v.seen[dir] {
+		return
+	}
+	v.seen[dir] = true
+	for _, name := range kustomizationFiles {
+		file := path.Join(dir, name)
+		data, err := fs.ReadFile(v.b.tree.tree, file)
+		if err != nil {
+			continue
+		}
+		docs, err := documents(data)
+		if err != nil {
+			v.problems = append(v.problems, v.b.syntax(file, err))
+			return
+		}
+		if len(docs) > 0 {
+			v.kustomization(dir, file, docs[0])
+		}
+		return
+	}
+	// Generated: the scan has already parsed its files; its subfolders have
+	// files of their own.
+	if dir == v.b.k.Path() {
+		if resources, err := v.b.scan(dir); err == nil {
+			for _, r := range resources {
+				if info, err := v.b.tree.stat(path.Join(dir, r)); err == nil && info.IsDir() {
+					v.folder(path.Join(dir, r))
+				}
+			}
+		}
+	}
+}
+
+func (v *visitor) kustomization(dir, file string, doc *yaml.Node) {
+	for _, field := range []string{"resources", "bases", "components"} {
+		for _, n := range items(child(doc, field)) {
+			v.reference(dir, file, field, n, true)
+		}
+	}
+	for _, field := range []string{"crds", "configurations"} {
+		for _, n := range items(child(doc, field)) {
+			v.reference(dir, file, field, n, false)
+		}
+	}
+	for _, n := range items(child(doc, "patchesStrategicMerge")) {
+		if !strings.Contains(n.Value, "\n") && !strings.HasPrefix(strings.TrimSpace(n.Value), "{") {
+			v.reference(dir, file, "patchesStrategicMerge", n, false)
+		}
+	}
+	for _, field := range []string{"patches", "patchesJson6902", "replacements"} {
+		for _, n := range items(child(doc, field)) {
+			v.reference(dir, file, field, child(n, "path"), false)
+		}
+	}
+	for _, field := range []string{"configMapGenerator", "secretGenerator"} {
+		for _, g := range items(child(doc, field)) {
+			v.reference(dir, file, field, child(g, "env"), false)
+			for _, list := range []string{"files", "envs"} {
+				for _, n := range items(child(g, list)) {
+					entry := *n
+					if _, name, ok := strings.Cut(n.Value, "="); ok && list == "files" {
+						entry.Value = name
+					}
+					v.reference(dir, file, field, &entry, false)
+				}
+			}
+		}
+	}
+	v.reference(dir, file, "openapi", child(child(doc, "openapi"), "path"), false)
+}
+
+// reference looks at one path that a kustomization file names.
+func (v *visitor) reference(dir, file, field string, n *yaml.Node, folders bool) {
+	if n == nil || n.Kind != yaml.ScalarNode || n.Value == "" || !localAndRelative(n.Value) {
+		return
+	}
+	target := path.Join(dir, n.Value)
+	if target == ".." || strings.HasPrefix(target, "../") {
+		v.add(file, n.Line, "a build can only read files of its own repository", "%s: %q is outside of the repository", field, n.Value)
+		return
+	}
+	info, err := v.b.tree.stat(target)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if strings.Contains(n.Value, "?ref=") || strings.Contains(n.Value, ".git") || strings.Contains(n.Value, "//") {
+			return // perhaps a repository; kustomize's own error says more
+		}
+		remedy := "add the file, or remove the entry"
+		if near := v.b.nearFiles(target); len(near) > 0 {
+			remedy = "did you mean " + strings.Join(near, ", ") + "?"
+		}
+		v.add(file, n.Line, remedy, "%s: %q does not exist: looked for %q", field, n.Value, target)
+	case err != nil:
+		v.add(file, n.Line, "", "%s: %q: %w", field, n.Value, err)
+	case info.IsDir() && folders:
+		if !slices.ContainsFunc(kustomizationFiles, func(f string) bool {
+			i, err := v.b.tree.stat(path.Join(target, f))
+			return err == nil && !i.IsDir()
+		}) {
+			v.add(file, n.Line, fmt.Sprintf("add %q", path.Join(target, kustomizationFiles[0])), "%s: %q is a folder without a kustomization file", field, n.Value)
+			return
+		}
+		v.folder(target)
+	case info.IsDir():
+		v.add(file, n.Line, "name a file", "%s: %q is a folder", field, n.Value)
+	default:
+		v.manifest(target, folders)
+	}
+}
+
+// manifest checks that a file is YAML, if it says so by its name.
+func (v *visitor) manifest(file string, resource bool) {
+	if v.seen[file] {
+		return
+	}
+	v.seen[file] = true
+	ext := path.Ext(file)
+	if ext != ".yaml" && ext != ".yml" && !resource {
+		return
+	}
+	data, err := fs.ReadFile(v.b.tree.tree, file)
+	if err != nil {
+		v.add(file, 0, "", "%w", err)
+		return
+	}
+	if _, err := documents(data); err != nil {
+		v.problems = append(v.problems, v.b.syntax(file, err))
+	}
+}
+
+// documents parses a YAML stream. Empty documents are left out.
+func documents(data []byte) ([]*yaml.Node, error) {
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var docs []*yaml.Node
+	for {
+		var n yaml.Node
+		if err := decoder.Decode(&n); errors.Is(err, io.EOF) {
+			return docs, nil
+		} else if err != nil {
+			return docs, err
+		}
+		if n.Kind == yaml.DocumentNode && len(n.Content) > 0 && n.Content[0].Tag != yaml.NodeTagNull {
+			docs = append(docs, n.Content[0])
+		}
+	}
+}
+
+// child returns a field of a mapping, nil if there is none.
+func child(n *yaml.Node, key string) *yaml.Node {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if n.Content[i].Value == key {
+			return n.Content[i+1]
+		}
+	}
+	return nil
+}
+
+func scalar(n *yaml.Node, key string) string {
+	if c := child(n, key); c != nil && c.Kind == yaml.ScalarNode {
+		return c.Value
+	}
+	return ""
+}
+
+func items(n *yaml.Node) []*yaml.Node {
+	if n == nil || n.Kind != yaml.SequenceNode {
+		return nil
+	}
+	return n.Content
+}

@@ -1,0 +1,88 @@
+package build
+
+import (
+	"cmp"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+)
+
+// maxNear is how many candidates a message names.
+const maxNear = 3
+
+// nearFolders returns folders of the tree, quoted, that a missing path may
+// have meant.
+func (b *builder) nearFolders(missing string) []string {
+	var folders []string
+	// What cannot be read is no candidate.
+	_ = fs.WalkDir(b.tree.tree, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return fs.SkipDir
+		}
+		if e.IsDir() && name != "." {
+			folders = append(folders, name)
+		}
+		return nil
+	})
+	return nearest(missing, folders)
+}
+
+// nearFiles returns files beside a missing one, quoted.
+func (b *builder) nearFiles(missing string) []string {
+	names, err := b.tree.list(path.Dir(missing))
+	if err != nil {
+		return b.nearFolders(missing)
+	}
+	near := nearest(path.Base(missing), names)
+	return near
+}
+
+// nearest picks the names that differ least from the one that is missing.
+func nearest(missing string, names []string) []string {
+	type candidate struct {
+		name     string
+		distance int
+	}
+	var near []candidate
+	for _, n := range names {
+		d := distance(missing, n)
+		switch {
+		case d <= max(2, len(missing)/4):
+		case path.Base(n) == path.Base(missing):
+			d = len(missing)
+		default:
+			continue
+		}
+		near = append(near, candidate{n, d})
+	}
+	slices.SortFunc(near, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(a.distance, b.distance), strings.Compare(a.name, b.name))
+	})
+	var quoted []string
+	for _, c := range near[:min(len(near), maxNear)] {
+		quoted = append(quoted, fmt.Sprintf("%q", c.name))
+	}
+	return quoted
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}

@@ -1,0 +1,360 @@
+package build
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/kustomize/kyaml/filesys"
+)
+
+// mount is where the tree seems to be for kustomize. It is not "/", so that a
+// path with too many ".." leaves the tree and fails (S2.32) instead of being
+// read as a path inside it.
+const mount = "/.tree"
+
+// overlay is the file system of one build: a read-only tree, plus the one
+// kustomization file that Flux would generate or rewrite, plus, for remote
+// bases, kustomize's own temporary clones. It records what is read.
+//
+// It belongs to one build and is not safe for concurrent use.
+type overlay struct {
+	tree    fs.FS
+	links   bool
+	started time.Time
+	written map[string][]byte
+	content map[string][]byte
+	onRead  func(name string, data []byte)
+}
+
+func newOverlay(tree fs.FS) *overlay {
+	_, links := tree.(fs.ReadLinkFS)
+	return &overlay{
+		tree:    tree,
+		links:   links,
+		started: time.Now(),
+		written: map[string][]byte{},
+		content: map[string][]byte{},
+	}
+}
+
+var _ filesys.FileSystem = (*overlay)(nil)
+
+// inTree returns the path relative to the tree's root, and false for a path
+// outside of it.
+func inTree(name string) (string, bool) {
+	if !path.IsAbs(name) {
+		name = path.Join(mount, name)
+	}
+	name = path.Clean(name)
+	if name == mount {
+		return ".", true
+	}
+	rest, ok := strings.CutPrefix(name, mount+"/")
+	return rest, ok
+}
+
+// outside is the error for a path that leaves the tree (S2.32).
+func outside(op, name string) error {
+	return fmt.Errorf("fs-security-constraint %s %s: path '%s' is not in or below '%s'", op, name, path.Clean(name), mount)
+}
+
+// clone reports whether a path is in a clone that kustomize made for this
+// build: a private folder with kustomize's random name, younger than the
+// build. An older one belongs to somebody else.
+func (o *overlay) clone(name string) bool {
+	if !filepath.IsAbs(name) {
+		return false
+	}
+	temp, err := filepath.EvalSymlinks(os.TempDir())
+	if err != nil {
+		return false
+	}
+	rest, ok := strings.CutPrefix(filepath.Clean(name), temp+string(filepath.Separator)+"kustomize-")
+	if !ok {
+		return false
+	}
+	random, _, _ := strings.Cut(rest, string(filepath.Separator))
+	info, err := os.Lstat(filepath.Join(temp, "kustomize-"+random))
+	return err == nil && info.IsDir() && info.Mode().Perm() == 0o700 && !info.ModTime().Before(o.started.Add(-time.Second))
+}
+
+// stat looks a path of the tree up. Links do not exist: Flux's sources drop
+// them (S10.38).
+func (o *overlay) stat(name string) (fs.FileInfo, error) {
+	if data, ok := o.written[name]; ok {
+		return memoryInfo{path.Base(name), int64(len(data))}, nil
+	}
+	if !o.links {
+		return fs.Stat(o.tree, name)
+	}
+	missing := &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
+	if name != "." {
+		for i, c := range name {
+			if c != '/' {
+				continue
+			}
+			if info, err := fs.Lstat(o.tree, name[:i]); err != nil {
+				return nil, err
+			} else if !info.IsDir() {
+				return nil, missing
+			}
+		}
+	}
+	info, err := fs.Lstat(o.tree, name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() && !info.Mode().IsRegular() {
+		return nil, missing
+	}
+	return info, nil
+}
+
+func (o *overlay) Exists(name string) bool {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) {
+			return filesys.MakeFsOnDisk().Exists(name)
+		}
+		return false
+	}
+	_, err := o.stat(rel)
+	return err == nil
+}
+
+func (o *overlay) IsDir(name string) bool {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) {
+			return filesys.MakeFsOnDisk().IsDir(name)
+		}
+		return false
+	}
+	info, err := o.stat(rel)
+	return err == nil && info.IsDir()
+}
+
+func (o *overlay) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) && filesys.MakeFsOnDisk().Exists(name) {
+			return filesys.MakeFsOnDisk().CleanedAbs(name)
+		}
+		return "", "", outside("abs", name)
+	}
+	info, err := o.stat(rel)
+	if err != nil {
+		return "", "", plain(err, rel)
+	}
+	abs := path.Join(mount, rel)
+	if info.IsDir() {
+		return filesys.ConfirmedDir(abs), "", nil
+	}
+	return filesys.ConfirmedDir(path.Dir(abs)), path.Base(abs), nil
+}
+
+func (o *overlay) ReadFile(name string) ([]byte, error) {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) {
+			return filesys.MakeFsOnDisk().ReadFile(name)
+		}
+		return nil, outside("open", name)
+	}
+	return o.read(rel)
+}
+
+// read returns a file of the tree, as the overlay has it.
+func (o *overlay) read(rel string) ([]byte, error) {
+	data, ok := o.written[rel]
+	if !ok {
+		info, err := o.stat(rel)
+		if err != nil {
+			return nil, plain(err, rel)
+		}
+		if info.IsDir() {
+			return nil, fmt.Errorf("read %s: is a directory", rel)
+		}
+		if data, ok = o.content[rel]; !ok {
+			if data, err = fs.ReadFile(o.tree, rel); err != nil {
+				return nil, plain(err, rel)
+			}
+			o.content[rel] = data
+		}
+	}
+	if o.onRead != nil {
+		o.onRead(rel, data)
+	}
+	// Kustomize owns what it is given.
+	return bytes.Clone(data), nil
+}
+
+// files returns the names of the files of the tree that were read, sorted.
+func (o *overlay) files() []string {
+	names := make([]string, 0, len(o.content))
+	for name := range o.content {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (o *overlay) Open(name string) (filesys.File, error) {
+	data, err := o.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	return &memoryFile{Reader: bytes.NewReader(data), info: memoryInfo{path.Base(name), int64(len(data))}}, nil
+}
+
+func (o *overlay) ReadDir(name string) ([]string, error) {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) {
+			return filesys.MakeFsOnDisk().ReadDir(name)
+		}
+		return nil, outside("open", name)
+	}
+	return o.list(rel)
+}
+
+// list returns the names in a folder of the tree, sorted.
+func (o *overlay) list(rel string) ([]string, error) {
+	entries, err := fs.ReadDir(o.tree, rel)
+	if err != nil {
+		return nil, plain(err, rel)
+	}
+	var names []string
+	for _, e := range entries {
+		if e.IsDir() || e.Type().IsRegular() {
+			names = append(names, e.Name())
+		}
+	}
+	for w := range o.written {
+		if path.Dir(w) == rel && !slices.Contains(names, path.Base(w)) {
+			names = append(names, path.Base(w))
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (o *overlay) Glob(pattern string) ([]string, error) {
+	rel, ok := inTree(pattern)
+	if !ok {
+		if o.clone(pattern) {
+			return filesys.MakeFsOnDisk().Glob(pattern)
+		}
+		return nil, outside("glob", pattern)
+	}
+	found, err := fs.Glob(o.tree, rel)
+	if err != nil {
+		return nil, err
+	}
+	for w := range o.written {
+		if ok, _ := path.Match(rel, w); ok && !slices.Contains(found, w) {
+			found = append(found, w)
+		}
+	}
+	slices.Sort(found)
+	var names []string
+	for _, f := range found {
+		if _, err := o.stat(f); err == nil {
+			names = append(names, path.Join(mount, f))
+		}
+	}
+	if filesys.IsHiddenFilePath(pattern) {
+		return names, nil
+	}
+	return filesys.RemoveHiddenFiles(names), nil
+}
+
+func (o *overlay) Walk(name string, walk filepath.WalkFunc) error {
+	rel, ok := inTree(name)
+	if !ok {
+		if o.clone(name) {
+			return filesys.MakeFsOnDisk().Walk(name, walk)
+		}
+		return outside("walk", name)
+	}
+	return fs.WalkDir(o.tree, rel, func(p string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return walk(path.Join(mount, p), nil, err)
+		}
+		if !e.IsDir() && !e.Type().IsRegular() {
+			return nil
+		}
+		info, err := e.Info()
+		return walk(path.Join(mount, p), info, err)
+	})
+}
+
+// RemoveAll is called by kustomize for its clones only.
+func (o *overlay) RemoveAll(name string) error {
+	if _, ok := inTree(name); !ok && o.clone(name) {
+		return os.RemoveAll(name)
+	}
+	return readOnly("remove", name)
+}
+
+// Create fails: a build writes nothing.
+func (o *overlay) Create(name string) (filesys.File, error) { return nil, readOnly("create", name) }
+
+// Mkdir fails: a build writes nothing.
+func (o *overlay) Mkdir(name string) error { return readOnly("mkdir", name) }
+
+// MkdirAll fails: a build writes nothing.
+func (o *overlay) MkdirAll(name string) error { return readOnly("mkdir", name) }
+
+// WriteFile fails: a build writes nothing.
+func (o *overlay) WriteFile(name string, _ []byte) error { return readOnly("write", name) }
+
+func readOnly(op, name string) error {
+	return &fs.PathError{Op: op, Path: name, Err: errors.New("the tree of a build is read-only")}
+}
+
+// plain words a lookup error the same way whatever the tree is made of.
+func plain(err error, rel string) error {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return &fs.PathError{Op: "open", Path: path.Join(mount, rel), Err: noSuchFile{}}
+	}
+	return err
+}
+
+// noSuchFile is fs.ErrNotExist in the words that people know.
+type noSuchFile struct{}
+
+func (noSuchFile) Error() string        { return "no such file or directory" }
+func (noSuchFile) Is(target error) bool { return target == fs.ErrNotExist }
+
+type memoryInfo struct {
+	name string
+	size int64
+}
+
+func (i memoryInfo) Name() string       { return i.name }
+func (i memoryInfo) Size() int64        { return i.size }
+func (i memoryInfo) Mode() fs.FileMode  { return 0o444 }
+func (i memoryInfo) ModTime() time.Time { return time.Time{} }
+func (i memoryInfo) IsDir() bool        { return false }
+func (i memoryInfo) Sys() any           { return nil }
+
+type memoryFile struct {
+	*bytes.Reader
+	info memoryInfo
+}
+
+func (f *memoryFile) Close() error               { return nil }
+func (f *memoryFile) Stat() (fs.FileInfo, error) { return f.info, nil }
+func (f *memoryFile) Write([]byte) (int, error)  { return 0, readOnly("write", f.info.name) }
+
+var _ io.ReadWriteCloser = (*memoryFile)(nil)
