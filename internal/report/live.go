@@ -1,0 +1,438 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/sluicerun/sluice/internal/event"
+)
+
+// Tone is how a line's lead is meant; a rendering may colour it.
+type Tone int
+
+// The tones.
+const (
+	Plain Tone = iota
+	Good
+	Bad
+	Warn
+	Dim
+)
+
+// Line is one line for people: a lead (a mark or a label) and text, neither
+// with a line end. Both are clean (see Clean).
+type Line struct {
+	Lead string
+	Text string
+	Tone Tone
+}
+
+// String is the line without colour.
+func (l Line) String() string { return l.Lead + l.Text }
+
+// Limits of the live lines.
+const (
+	// widest is how wide the column of names gets, and text is where the
+	// column of durations starts after it.
+	widestName = 36
+	textWidth  = 62
+	// quietHealth is the least time between two lines about the health of
+	// the same object.
+	quietHealth = 5 * time.Second
+	// maxObjectLines is how many changed objects of one Kustomization get a
+	// line of their own; the count at its end covers the others.
+	maxObjectLines = 20
+	// maxWaits is how many Kustomizations a heartbeat names.
+	maxWaits = 3
+)
+
+// LiveOptions choose how much Live tells. The zero value tells changes of
+// state.
+type LiveOptions struct {
+	// Verbose adds unchanged objects, starts and every notice.
+	Verbose bool
+	// Quiet leaves only the verdict. It wins over Verbose.
+	Quiet bool
+}
+
+// Live turns events into lines for people as they come. It is pure: the same
+// events and ticks give the same lines. For one goroutine; make one with
+// NewLive.
+type Live struct {
+	options LiveOptions
+	fold    *Fold
+	shown   map[[2]string]shownHealth
+	objects map[string]int
+	warned  map[Notice]bool
+	done    bool
+}
+
+// shownHealth is what was last told about an object, and when.
+type shownHealth struct {
+	status, message string
+	at              time.Time
+}
+
+// NewLive returns a Live that has seen nothing.
+func NewLive(options LiveOptions) *Live {
+	return &Live{options: options, fold: NewFold(), shown: map[[2]string]shownHealth{}, objects: map[string]int{}, warned: map[Notice]bool{}}
+}
+
+// Summary returns what is known so far.
+func (l *Live) Summary() Summary { return l.fold.Summary() }
+
+// Name returns the name to show for a Kustomization's id.
+func (l *Live) Name(id string) string { return l.fold.name(id) }
+
+// Row returns a copy of what is known about a Kustomization.
+func (l *Live) Row(id string) Row {
+	r := *l.fold.row(id)
+	r.Name = l.fold.name(id)
+	for _, o := range r.Objects {
+		r.Counts.add(o.Action)
+	}
+	r.Objects = cloneObjects(r.Objects)
+	return r
+}
+
+// Event takes an event and returns the lines that it is worth.
+func (l *Live) Event(e event.Event) []Line {
+	l.fold.Emit(e)
+	var lines []Line
+	switch e := e.(type) {
+	case event.RunFinished:
+		lines = l.finished()
+	default:
+		if !l.options.Quiet {
+			lines = l.progress(e)
+		}
+	}
+	for i := range lines {
+		lines[i].Lead, lines[i].Text = cleanLead(lines[i].Lead), Clean(lines[i].Text)
+	}
+	return lines
+}
+
+// cleanLead cleans without trimming, since a lead ends in the blanks that
+// make columns.
+func cleanLead(lead string) string {
+	return strings.TrimSuffix(Clean(lead+"."), ".")
+}
+
+// progress is Event for all but the end.
+func (l *Live) progress(e event.Event) []Line {
+	verbose := l.options.Verbose
+	switch e := e.(type) {
+	case event.RunStarted:
+		if verbose {
+			return []Line{{Text: fmt.Sprintf("sluice %s %s %s", e.Version, e.Command, e.Repo)}}
+		}
+	case event.ClusterReached:
+		return []Line{{Text: l.header()}}
+	case event.Planned:
+		return l.plan()
+	case event.Notice:
+		return l.notice(e)
+	case event.NodeStarted:
+		if verbose {
+			text := "started"
+			if e.Attempt > 1 {
+				text = fmt.Sprintf("started, attempt %d of %d", e.Attempt, e.Attempts)
+			}
+			return []Line{l.node("  ", e.Node, text, Plain)}
+		}
+	case event.ObjectApplied:
+		return l.object(e.Change)
+	case event.NodeApplied:
+		if verbose && e.Waiting > 0 {
+			return []Line{l.node("  ", e.Node, fmt.Sprintf("applied; waiting up to %s for %s", wholeDuration(e.Timeout), count(e.Waiting, "object")), Plain)}
+		}
+	case event.ObjectHealth:
+		return l.health(e)
+	case event.NodeRetrying:
+		return []Line{l.node("↻ ", e.Node, fmt.Sprintf("attempt %d failed: %s; again in %s",
+			e.Attempt, FailureText(failureOf(e.Failure, e.Node)), wholeDuration(e.After)), Warn)}
+	case event.NodeFinished:
+		return l.nodeFinished(e)
+	case event.ObjectPruned:
+		if verbose || e.Action == event.Kept {
+			return []Line{l.named("  ", "prune", withReason(string(e.Action)+" "+e.Object, e.Reason), Plain)}
+		}
+	case event.PruneFinished:
+		return l.pruneFinished(e)
+	}
+	return nil
+}
+
+// header names what is delivered where, and what is there now.
+func (l *Live) header() string {
+	s := &l.fold.s
+	return fmt.Sprintf("%s · %s → %s (%s)", s.Source.Path, ShortRevision(s.Source.Revision), ClusterName(s.Cluster), RelationText(s.Cluster))
+}
+
+func (l *Live) plan() []Line {
+	p := l.fold.s.Planned
+	text := fmt.Sprintf("%s, %s: %s", count(len(l.fold.found), "Kustomization"), count(p.objects(), "object"), p)
+	deferred := 0
+	for _, r := range l.fold.found {
+		if r.Deferred != "" {
+			deferred++
+		}
+	}
+	if deferred > 0 {
+		text += fmt.Sprintf("; %s built later", count(deferred, "Kustomization"))
+	}
+	lines := []Line{l.timed(Line{Lead: l.lead("", "plan"), Text: text}, time.Duration(l.fold.s.PlanDuration))}
+	if l.fold.s.Command != "plan" && !l.options.Verbose {
+		return lines
+	}
+	for _, o := range p.Changes {
+		lines = append(lines, l.node("  ", o.Node, withReason(string(o.Action)+" "+o.Object, o.Reason), Plain))
+	}
+	return lines
+}
+
+// notice tells a warning once; the others are told when asked for.
+func (l *Live) notice(e event.Notice) []Line {
+	key := Notice{Level: e.Level, Code: e.Code, Text: e.Text, Hint: e.Hint, Node: e.Node, Object: e.Object, File: e.File, Line: e.Line}
+	if !l.options.Verbose && (e.Level != event.Warning || l.warned[key]) {
+		return nil
+	}
+	l.warned[key] = true
+	lead, tone := "  note: ", Dim
+	if e.Level == event.Warning {
+		lead, tone = "! warning: ", Warn
+	}
+	lines := []Line{{Lead: lead, Text: NoticeText(key, l.fold.name), Tone: tone}}
+	if e.Hint != "" {
+		lines = append(lines, Line{Lead: "  hint: ", Text: e.Hint, Tone: Dim})
+	}
+	return lines
+}
+
+// NoticeText is a notice in one line with what it is about; the hint is left
+// out.
+func NoticeText(n Notice, name func(id string) string) string {
+	var about []string
+	if n.Node != "" && !strings.Contains(n.Text, n.Node) {
+		about = append(about, name(n.Node))
+	}
+	if n.Object != "" && !strings.Contains(n.Text, n.Object) {
+		about = append(about, n.Object)
+	}
+	if n.File != "" && !strings.Contains(n.Text, n.File) {
+		about = append(about, Where(n.File, n.Line))
+	}
+	if len(about) == 0 {
+		return n.Text
+	}
+	return fmt.Sprintf("%s (%s)", n.Text, strings.Join(about, ", "))
+}
+
+// object tells a change, and with Verbose also what stayed.
+func (l *Live) object(c event.Change) []Line {
+	if !l.options.Verbose {
+		if !wrote(c.Action) || l.objects[c.Node] == maxObjectLines {
+			return nil
+		}
+		l.objects[c.Node]++
+	}
+	return []Line{l.node("  ", c.Node, withReason(string(c.Action)+" "+c.Object, c.Reason), Plain)}
+}
+
+func withReason(text, reason string) string {
+	if reason == "" {
+		return text
+	}
+	return text + ": " + reason
+}
+
+// health tells what an object that is waited for is doing, when that changed
+// and not too often; that it became ready is told with its Kustomization.
+func (l *Live) health(e event.ObjectHealth) []Line {
+	key := [2]string{e.Node, e.Object}
+	last, known := l.shown[key]
+	if known && last.status == e.Status && last.message == e.Message {
+		return nil
+	}
+	switch e.Status {
+	case "Failed":
+	case "InProgress", "Terminating":
+		if e.Message == "" || known && last.status == e.Status && e.Time.Sub(last.at) < quietHealth && !l.options.Verbose {
+			return nil
+		}
+	default:
+		if !l.options.Verbose {
+			return nil
+		}
+	}
+	l.shown[key] = shownHealth{e.Status, e.Message, e.Time}
+	text := e.Message
+	if e.Status != "InProgress" {
+		text = withReason(e.Status, e.Message)
+	}
+	return []Line{l.node("  ", e.Node, e.Object+": "+text, Plain)}
+}
+
+func (l *Live) nodeFinished(e event.NodeFinished) []Line {
+	r := l.Row(e.Node)
+	text := RowText(&r, l.fold.name)
+	switch e.Result {
+	case event.Ready:
+		return []Line{l.timed(l.node("✓ ", e.Node, text, Good), e.Duration)}
+	case event.Failed, event.Unhealthy:
+		return []Line{l.timed(l.node("✗ ", e.Node, text, Bad), e.Duration)}
+	case event.Cancelled:
+		if r.Started.IsZero() && !l.options.Verbose {
+			return nil
+		}
+		return []Line{l.timed(l.node("✗ ", e.Node, text, Warn), e.Duration)}
+	case event.Excluded:
+		if !l.options.Verbose {
+			return nil
+		}
+	}
+	return []Line{l.node("- ", e.Node, text, Warn)}
+}
+
+func (l *Live) pruneFinished(e event.PruneFinished) []Line {
+	var c Counts
+	var deleted []string
+	for _, o := range l.fold.prune().Objects {
+		c.add(o.Action)
+		if o.Action == event.Deleted {
+			deleted = append(deleted, o.Object)
+		}
+	}
+	text := joinCounts([]counted{{c.Deleted, "deleted"}, {c.Kept, "kept"}})
+	if text == "" {
+		text = "nothing deleted"
+	}
+	if len(deleted) > 0 {
+		text += ": " + List(deleted, 3)
+	}
+	if len(e.Failures) > 0 {
+		text = "failed: " + FailureText(failureOf(e.Failures[0], "")) + "; " + text
+		return []Line{l.timed(l.named("✗ ", "prune", text, Bad), e.Duration)}
+	}
+	return []Line{l.timed(l.named("✓ ", "prune", text, Good), e.Duration)}
+}
+
+// finished tells the end: the table, if there is something to see in it, and
+// the verdict.
+func (l *Live) finished() []Line {
+	l.done = true
+	s := l.fold.Summary()
+	var lines []Line
+	if !l.options.Quiet && (s.Changed && s.Command != "plan" || s.Result == OutcomeFailed || s.Result == OutcomeUnhealthy) {
+		lines = append(append([]Line{{}}, TableLines(&s)...), Line{})
+	}
+	return append(lines, VerdictLines(&s)...)
+}
+
+// Tick is the heartbeat: one line that says what is waited for and since
+// when. now must come from the same clock as the events' times.
+func (l *Live) Tick(now time.Time) []Line {
+	if l.done || l.options.Quiet || l.fold.s.Started.IsZero() {
+		return nil
+	}
+	text := fmt.Sprintf("still running after %s: %s", wholeDuration(now.Sub(l.fold.s.Started)), l.waits(now))
+	return []Line{{Lead: "… ", Text: Clean(text), Tone: Dim}}
+}
+
+// waits says what the run is doing.
+func (l *Live) waits(now time.Time) string {
+	var parts []string
+	more := 0
+	for _, r := range l.fold.ran {
+		if !r.Finished.IsZero() {
+			continue
+		}
+		if len(parts) == maxWaits {
+			more++
+			continue
+		}
+		parts = append(parts, l.wait(r, now))
+	}
+	switch {
+	case more > 0:
+		return strings.Join(parts, "; ") + fmt.Sprintf("; and %s", count(more, "more Kustomization"))
+	case len(parts) > 0:
+		return strings.Join(parts, "; ")
+	case l.fold.s.Prune != nil && !l.fold.s.Prune.Done:
+		return "pruning"
+	case l.fold.s.Planned != nil:
+		return "nothing is running"
+	case l.fold.s.Cluster != nil:
+		return "planning"
+	case l.fold.s.Source.Revision != "":
+		return "building and reaching the cluster"
+	}
+	return "reading the source"
+}
+
+// wait says what one Kustomization waits for.
+func (l *Live) wait(r *Row, now time.Time) string {
+	name := l.fold.name(r.ID)
+	switch r.State {
+	case Waiting:
+		text := fmt.Sprintf("%s has waited %s of %s for ", name, wholeDuration(now.Sub(r.appliedAt)), wholeDuration(r.timeout))
+		var open []Object
+		for _, o := range r.Objects {
+			if o.Health != "" && o.Health != "Current" {
+				open = append(open, o)
+			}
+		}
+		if len(open) == 0 {
+			return text + count(r.Gate, "object")
+		}
+		text += open[0].Object
+		if open[0].Message != "" {
+			text += fmt.Sprintf(" (%s; %s for %s)", open[0].Message, open[0].Health, wholeDuration(now.Sub(open[0].healthSince)))
+		}
+		if len(open) > 1 {
+			text += fmt.Sprintf(" and %d more", len(open)-1)
+		}
+		return text
+	case Retrying:
+		return name + " is waiting for its next attempt"
+	}
+	return fmt.Sprintf("%s has been applying for %s", name, wholeDuration(now.Sub(r.Started)))
+}
+
+// node is a line about a Kustomization.
+func (l *Live) node(mark, id, text string, tone Tone) Line {
+	return l.named(mark, l.fold.name(id), text, tone)
+}
+
+func (l *Live) named(mark, name, text string, tone Tone) Line {
+	return Line{Lead: l.lead(mark, name), Text: text, Tone: tone}
+}
+
+// lead is mark and name, padded to the column of the text.
+func (l *Live) lead(mark, name string) string {
+	return pad(mark+name, l.nameWidth()+2) + "  "
+}
+
+// nameWidth is the width of the longest name, within bounds.
+func (l *Live) nameWidth() int {
+	width := len("prune")
+	for _, r := range l.fold.found {
+		width = max(width, utf8.RuneCountInString(l.fold.name(r.ID)))
+	}
+	return min(width, widestName)
+}
+
+// pad fills a text up with blanks to a width in characters.
+func pad(text string, width int) string {
+	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
+}
+
+// timed puts a duration in its column at the end of a line, if the text
+// leaves room for the column.
+func (l *Live) timed(line Line, d time.Duration) Line {
+	line.Text = pad(Clean(line.Text), textWidth) + fmt.Sprintf("  %7s", FormatDuration(d))
+	return line
+}
