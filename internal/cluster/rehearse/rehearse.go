@@ -80,7 +80,7 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 		answer = Ask(ctx, c.WithWatch, into, key, opts...)
 	}
 	c.Live = answer
-	return answer.get(into, key)
+	return answer.Fill(into, key)
 }
 
 // Ask reads a live object from the server. A missing one is an answer with
@@ -98,7 +98,9 @@ func Ask(ctx context.Context, c client.Client, like *unstructured.Unstructured, 
 	return &Answer{Err: err}
 }
 
-func (a *Answer) get(into *unstructured.Unstructured, key client.ObjectKey) error {
+// Fill puts a live object into into, or returns the error that the server
+// would give; a missing object is its usual "not found".
+func (a *Answer) Fill(into *unstructured.Unstructured, key client.ObjectKey) error {
 	switch {
 	case a.Err != nil:
 		return a.Err
