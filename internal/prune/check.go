@@ -1,0 +1,234 @@
+package prune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sort"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+)
+
+// readers is how many requests Check has in flight at once.
+const readers = 8
+
+// Kinds tells which kinds a server has; discovery clients do.
+type Kinds interface {
+	ServerPreferredNamespacedResources() ([]*metav1.APIResourceList, error)
+}
+
+// Findings are what Check saw in the cluster.
+type Findings struct {
+	// Doomed are the objects that exist and would be deleted, in the order of deletion.
+	Doomed []Object
+	// Kept are those that Delete would leave alone because of what the live object says (S5.8, S5.9), Gone those that do not exist.
+	Kept []Kept
+	Gone []Object
+	// Refusals are sorted by Kustomization, then guard. Any of them is a reason not to begin.
+	Refusals []*Refusal
+}
+
+// Object is an object of a Kustomization.
+type Object struct {
+	Node flux.ID
+	Ref  flux.Ref
+}
+
+// Check looks at the live objects of a plan and holds what would be deleted against the guards. It only reads, with the permissions
+// of c: get on the objects, list on what Namespaces and CustomResourceDefinitions hold if any is to be deleted. It is meant for
+// before the first write, and once more before Delete if Kustomizations were built in between.
+//
+// The error joins all objects that could not be read, in the order of deletion.
+func Check(ctx context.Context, c Client, kinds Kinds, plan *Plan, g Guards) (*Findings, error) {
+	k := &check{client: c, kinds: kinds, plan: plan, guards: g, findings: &Findings{}, gone: map[string]bool{}}
+	if err := k.read(ctx); err != nil {
+		return nil, err
+	}
+	k.amounts()
+	k.volumes()
+	if err := k.namespaces(ctx); err != nil {
+		return nil, err
+	}
+	if err := k.definitions(ctx); err != nil {
+		return nil, err
+	}
+	sort.SliceStable(k.findings.Refusals, func(i, j int) bool {
+		a, b := k.findings.Refusals[i], k.findings.Refusals[j]
+		if a.Node != b.Node {
+			return a.Node.String() < b.Node.String()
+		}
+		return a.Guard < b.Guard
+	})
+	return k.findings, nil
+}
+
+// check is the work of Check in progress.
+type check struct {
+	client   Client
+	kinds    Kinds
+	plan     *Plan
+	guards   Guards
+	findings *Findings
+	// live are the objects to be deleted, per deletion of the plan.
+	live [][]victim
+	// gone are the uids of all of them; ids their inventory ids.
+	gone map[string]bool
+	ids  map[string]bool
+}
+
+// victim is a live object that is to be deleted.
+type victim struct {
+	ref  flux.Ref
+	meta *metav1.PartialObjectMetadata
+}
+
+// read looks at every object of the plan.
+func (k *check) read(ctx context.Context) error {
+	type answer struct {
+		ref flux.Ref
+		found
+		err error
+	}
+	answers := make([][]answer, len(k.plan.Deletions))
+	group := errgroup.Group{}
+	group.SetLimit(readers)
+	for i, d := range k.plan.Deletions {
+		answers[i] = make([]answer, len(d.Entries))
+		for j, e := range d.Entries {
+			group.Go(func() error {
+				a := &answers[i][j]
+				if a.err = context.Cause(ctx); a.err != nil {
+					return nil
+				}
+				if a.ref, a.err = e.Ref(); a.err == nil {
+					a.found, a.err = lookup(ctx, k.client, a.ref)
+				}
+				return nil
+			})
+		}
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	var errs []error
+	k.live = make([][]victim, len(answers))
+	k.ids = map[string]bool{}
+	for i, d := range k.plan.Deletions {
+		for j, a := range answers[i] {
+			if a.err != nil {
+				errs = append(errs, fmt.Errorf("prune of Kustomization %q: %w", d.Node, a.err))
+				continue
+			}
+			if a.gone {
+				k.findings.Gone = append(k.findings.Gone, Object{Node: d.Node, Ref: a.ref})
+				k.ids[d.Entries[j].ID] = true
+				continue
+			}
+			if why := protected(a.live, d.Node); why != "" {
+				k.findings.Kept = append(k.findings.Kept, Kept{Node: d.Node, Entry: d.Entries[j], Reason: why})
+				continue
+			}
+			k.findings.Doomed = append(k.findings.Doomed, Object{Node: d.Node, Ref: a.ref})
+			k.live[i] = append(k.live[i], victim{ref: a.ref, meta: a.live})
+			k.gone[string(a.live.UID)] = true
+			k.ids[d.Entries[j].ID] = true
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (k *check) refuse(r Refusal) {
+	slices.SortFunc(r.Objects, flux.CompareRefs)
+	k.findings.Refusals = append(k.findings.Refusals, &r)
+}
+
+// amounts refuses builds that are empty and deletions that are too many.
+func (k *check) amounts() {
+	for i, d := range k.plan.Deletions {
+		n := len(k.live[i])
+		if n == 0 {
+			continue
+		}
+		var refs []flux.Ref
+		for _, v := range k.live[i] {
+			refs = append(refs, v.ref)
+		}
+		slices.SortFunc(refs, flux.CompareRefs)
+		if d.Empty {
+			if !k.guards.AllowEmpty {
+				k.refuse(Refusal{Guard: EmptyBuild, Node: d.Node, Objects: refs, Override: "--allow-empty",
+					Text: fmt.Sprintf("the build of Kustomization %q is empty, which would delete %s: %s", d.Node, plural(n, "object"), someOf(refs))})
+			}
+			continue
+		}
+		if d.Tracked <= k.guards.MinObjects || n*100 <= k.guards.MaxPrunePercent*d.Tracked {
+			continue
+		}
+		// Rounded up, so that the flag that the hint names is enough.
+		percent := (n*100 + d.Tracked - 1) / d.Tracked
+		what := fmt.Sprintf("Kustomization %q would lose", d.Node)
+		if d.Left {
+			what = fmt.Sprintf("Kustomization %q has left Git and would lose", d.Node)
+		}
+		k.refuse(Refusal{Guard: MaxPrune, Node: d.Node, Objects: refs, Override: fmt.Sprintf("--max-prune=%d", percent),
+			Text: fmt.Sprintf("%s %d of its %d objects, more than the %d%% that --max-prune allows: %s",
+				what, n, d.Tracked, k.guards.MaxPrunePercent, someOf(refs))})
+	}
+}
+
+// volumes refuses to delete what holds data.
+func (k *check) volumes() {
+	for i, d := range k.plan.Deletions {
+		for _, kind := range []string{"PersistentVolume", "PersistentVolumeClaim"} {
+			if k.guards.allows(kind) {
+				continue
+			}
+			var refs []flux.Ref
+			for _, v := range k.live[i] {
+				if v.ref.Group == "" && v.ref.Kind == kind {
+					refs = append(refs, v.ref)
+				}
+			}
+			if len(refs) == 0 {
+				continue
+			}
+			slices.SortFunc(refs, flux.CompareRefs)
+			k.refuse(Refusal{Guard: Volume, Node: d.Node, Objects: refs, Override: "--allow-delete " + kind,
+				Text: fmt.Sprintf("Kustomization %q would delete data: %s", d.Node, someOf(refs))})
+		}
+	}
+}
+
+// ownedIn returns, sorted, the objects that Kustomizations of the run own and that match.
+func (k *check) ownedIn(match func(flux.Ref) bool) []flux.Ref {
+	var refs []flux.Ref
+	for id := range k.plan.owned {
+		ref, err := inventory.Entry{ID: id}.Ref()
+		if err == nil && match(ref) {
+			refs = append(refs, ref)
+		}
+	}
+	slices.SortFunc(refs, flux.CompareRefs)
+	return refs
+}
+
+func (k *check) is(kind, group string, visit func(d Deletion, v victim) error) error {
+	for i, d := range k.plan.Deletions {
+		for _, v := range k.live[i] {
+			if v.ref.Kind == kind && v.ref.Group == group {
+				if err := visit(d, v); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}

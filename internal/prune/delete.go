@@ -1,0 +1,318 @@
+package prune
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+)
+
+const (
+	// deleters is how many objects of one kind are deleted at once.
+	deleters = 8
+	// grace is how long a request in flight may go on after the run was cancelled.
+	grace = 2 * time.Second
+	// finalizerWait bounds the wait for finalizers before what they may depend on is deleted.
+	finalizerWait = time.Minute
+	// tries is how often an object that changes between being looked at and being deleted is looked at again.
+	tries = 5
+)
+
+// Outcome is what became of an object.
+type Outcome string
+
+// The outcomes.
+const (
+	// Deleted: the server accepted the deletion; with Deletion.Wait, the object is gone.
+	Deleted Outcome = "deleted"
+	// Gone: it was not there (S5.8).
+	Gone Outcome = "gone"
+	// Spared: the live object says that it is not to be deleted; it is forgotten (S5.13).
+	Spared Outcome = "kept"
+	// Failed: it could not be deleted, or is not gone in time. It stays in the record (S5.12).
+	Failed Outcome = "failed"
+	// NotTried: the run was cancelled before, or something that must be gone first is not. It stays in the record.
+	NotTried Outcome = "not-tried"
+)
+
+// Result is what Delete did with one object.
+type Result struct {
+	Node    flux.ID
+	Entry   inventory.Entry
+	Ref     flux.Ref
+	Outcome Outcome
+	// Reason says why it is Kept or NotTried, and for Gone what there is to say; may be empty.
+	Reason string
+	// Err is set if it Failed.
+	Err error
+}
+
+// Settled reports whether the record can let go of the object.
+func (r Result) Settled() bool {
+	return r.Outcome == Deleted || r.Outcome == Gone || r.Outcome == Spared
+}
+
+// Options says how Delete works.
+type Options struct {
+	// Client returns the client that acts for a deletion's service account.
+	Client func(Deletion) (Client, error)
+	// Report, if not nil, is told each result when it is known, in the order in which Delete returns them or, for objects that are
+	// waited for, after that. It is never called concurrently.
+	Report func(Result)
+}
+
+// Delete deletes, one Kustomization after the other in the order given, objects of one kind concurrently, kinds in the reverse of
+// Flux's order of apply (S5.7). Each object is looked at first: it must carry the owner labels and no marker (S5.8, S5.9). The
+// request holds for that very object, by uid, and lets the cluster delete dependents in the background (S5.10).
+//
+// It goes on after failures. What a Kustomization deleted is waited for in two cases: Deletion.Wait (S5.19), and finalizers on
+// objects whose controller may belong to a Kustomization that comes later because this one needs it; that one is not touched while
+// they are there.
+//
+// When ctx ends, nothing new is begun; the request in flight may finish within 2 seconds. There is a result for every entry, in
+// the order of the deletions, and the error joins all failures, and the context's cause.
+func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, error) {
+	w := &deleting{deletions: deletions, report: o.Report, hanging: map[flux.ID]string{}}
+	for i, d := range deletions {
+		results := w.one(ctx, i, d, o.Client)
+		w.results = append(w.results, results...)
+	}
+	var errs []error
+	for _, r := range w.results {
+		if r.Outcome == Failed {
+			errs = append(errs, fmt.Errorf("prune of Kustomization %q: %w", r.Node, r.Err))
+		}
+	}
+	if ctx.Err() != nil {
+		errs = append(errs, context.Cause(ctx))
+	}
+	return w.results, errors.Join(errs...)
+}
+
+// deleting is the work of Delete in progress.
+type deleting struct {
+	deletions []Deletion
+	report    func(Result)
+	results   []Result
+	// hanging names, per Kustomization, an object that is still there with finalizers.
+	hanging map[flux.ID]string
+}
+
+func (w *deleting) tell(r Result) {
+	if w.report != nil {
+		w.report(r)
+	}
+}
+
+// one deletes the objects of one Kustomization.
+func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor func(Deletion) (Client, error)) []Result {
+	results := make([]Result, len(d.Entries))
+	for i, e := range d.Entries {
+		results[i] = Result{Node: d.Node, Entry: e, Outcome: NotTried, Reason: "the run was cancelled"}
+		results[i].Ref, results[i].Err = e.Ref()
+	}
+	if why := w.blocked(index); why != "" {
+		return w.all(results, NotTried, why, nil)
+	}
+	if ctx.Err() != nil {
+		return w.all(results, NotTried, "the run was cancelled", nil)
+	}
+	c, err := clientFor(d)
+	if err != nil {
+		return w.all(results, Failed, "", err)
+	}
+	patient := d.Wait || w.neededLater(index)
+	awaited := make([]*target, len(results))
+	for first := 0; first < len(results); {
+		last := first + 1
+		for last < len(results) && results[last].Ref.Kind == results[first].Ref.Kind && results[last].Ref.Group == results[first].Ref.Group {
+			last++
+		}
+		group := errgroup.Group{}
+		group.SetLimit(deleters)
+		for i := first; i < last; i++ {
+			group.Go(func() error {
+				if ctx.Err() != nil || results[i].Err != nil {
+					return nil
+				}
+				live := w.object(ctx, c, &results[i])
+				if live != nil && patient && (d.Wait || hasFinalizers(live)) {
+					awaited[i] = &target{ref: results[i].Ref, gvk: live.GroupVersionKind(), uid: live.UID}
+				}
+				return nil
+			})
+		}
+		// The functions return no error: it is in the result.
+		_ = group.Wait()
+		for i := first; i < last; i++ {
+			if results[i].Err != nil {
+				results[i].Outcome, results[i].Reason = Failed, ""
+			}
+			if awaited[i] == nil {
+				w.tell(results[i])
+			}
+		}
+		first = last
+	}
+	w.wait(ctx, c, d, results, awaited)
+	return results
+}
+
+func (w *deleting) all(results []Result, outcome Outcome, reason string, err error) []Result {
+	for i := range results {
+		results[i].Outcome, results[i].Reason, results[i].Err = outcome, reason, err
+		w.tell(results[i])
+	}
+	return results
+}
+
+// wait waits for objects to be gone, and makes failures of those that are not in time.
+func (w *deleting) wait(ctx context.Context, c Client, d Deletion, results []Result, awaited []*target) {
+	targets := slices.DeleteFunc(slices.Clone(awaited), func(t *target) bool { return t == nil })
+	if len(targets) == 0 {
+		return
+	}
+	timeout := d.Timeout
+	if !d.Wait {
+		timeout = min(timeout, finalizerWait)
+	}
+	limited, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	awaitGone(limited, c, targets)
+	for i, t := range awaited {
+		if t == nil {
+			continue
+		}
+		if !t.gone {
+			r := &results[i]
+			r.Outcome = Failed
+			r.Err = t.failure(ctx, timeout)
+			if w.hanging[d.Node] == "" {
+				w.hanging[d.Node] = r.Ref.String()
+			}
+		}
+		w.tell(results[i])
+	}
+}
+
+// neededLater reports whether a later deletion is of something that this Kustomization needs.
+func (w *deleting) neededLater(index int) bool {
+	for later := index + 1; later < len(w.deletions); later++ {
+		if w.reaches(w.deletions[index].Node, w.deletions[later].Node, nil) {
+			return true
+		}
+	}
+	return false
+}
+
+// blocked says which earlier deletion must be finished first; empty if none.
+func (w *deleting) blocked(index int) string {
+	for _, d := range w.deletions[:index] {
+		if object := w.hanging[d.Node]; object != "" && w.reaches(d.Node, w.deletions[index].Node, nil) {
+			return fmt.Sprintf("%s of Kustomization %q, which needs it, is still being deleted", object, d.Node)
+		}
+	}
+	return ""
+}
+
+// reaches follows what Kustomizations need, as far as they are among the deletions.
+func (w *deleting) reaches(from, to flux.ID, seen []flux.ID) bool {
+	if slices.Contains(seen, from) {
+		return false
+	}
+	seen = append(seen, from)
+	for _, d := range w.deletions {
+		if d.Node != from {
+			continue
+		}
+		for _, need := range d.Needs {
+			if need == to || w.reaches(need, to, seen) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// object deletes one object and fills in its result. It returns the object if the server accepted the deletion.
+func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.PartialObjectMetadata {
+	ctx, cancel := finishing(ctx)
+	defer cancel()
+	var uid types.UID
+	for try := 1; ; try++ {
+		f, err := lookup(ctx, c, r.Ref)
+		if err != nil {
+			r.Err = err
+			return nil
+		}
+		if f.gone {
+			r.Outcome, r.Reason = Gone, f.note
+			return nil
+		}
+		if uid == "" {
+			uid = f.live.UID
+		}
+		if f.live.UID != uid {
+			r.Err = fmt.Errorf("%s was made anew while it was deleted; look for who else applies it", r.Ref)
+			return nil
+		}
+		if why := protected(f.live, r.Node); why != "" {
+			r.Outcome, r.Reason = Spared, why
+			return nil
+		}
+		version := f.live.ResourceVersion
+		preconditions := client.Preconditions{UID: &uid}
+		if try < tries {
+			// Holds what was just looked at: labels and markers. The last try does without, for an object whose
+			// status never rests.
+			preconditions.ResourceVersion = &version
+		}
+		err = c.Delete(ctx, f.live.DeepCopy(), preconditions, client.PropagationPolicy(metav1.DeletePropagationBackground))
+		switch {
+		case err == nil:
+			r.Outcome, r.Reason = Deleted, ""
+			return f.live
+		case apierrors.IsNotFound(err):
+			r.Outcome, r.Reason = Deleted, ""
+			return nil
+		case apierrors.IsConflict(err) && try < tries:
+			continue
+		}
+		mapping, mapErr := mappingOf(c, r.Ref)
+		if mapErr != nil {
+			r.Err = fmt.Errorf("%s delete failed: %w", r.Ref, err)
+			return nil
+		}
+		r.Err = inventory.Access(err, fmt.Sprintf("delete %s", r.Ref), "delete", mapping.Resource.GroupResource(), r.Ref.Namespace)
+		return nil
+	}
+}
+
+// hasFinalizers leaves out those of Kubernetes itself, which no controller of a Kustomization has to remove.
+func hasFinalizers(o *metav1.PartialObjectMetadata) bool {
+	return slices.ContainsFunc(o.Finalizers, func(f string) bool { return !strings.HasPrefix(f, "kubernetes.io/") })
+}
+
+// finishing returns a context that goes on for a moment after ctx has ended: for a request in flight.
+func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
+	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, cancel)
+		context.AfterFunc(inner, func() { timer.Stop() })
+	})
+	return inner, func() {
+		stop()
+		cancel()
+	}
+}

@@ -1,0 +1,123 @@
+package prune
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+)
+
+// Client is what pruning needs of a controller-runtime client.
+type Client interface {
+	Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error
+	List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error
+	Watch(ctx context.Context, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error)
+	Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error
+	RESTMapper() meta.RESTMapper
+}
+
+const (
+	partOfLabel = "app.kubernetes.io/part-of"
+	partOfFlux  = "flux"
+)
+
+// markers protect a live object from pruning, as label or annotation, whatever the case of the value (S4.25, S5.9).
+var markers = []struct{ key, value string }{
+	{flux.Group + "/prune", "disabled"},
+	{flux.Group + "/reconcile", "disabled"},
+	{flux.Group + "/ssa", "ignore"},
+}
+
+// protected says why a live object is not to be deleted for a Kustomization; empty if it may be.
+func protected(live *metav1.PartialObjectMetadata, node flux.ID) string {
+	owner := flux.ID{Namespace: live.Labels[flux.NamespaceLabel], Name: live.Labels[flux.NameLabel]}
+	switch {
+	case live.Labels[partOfLabel] == partOfFlux:
+		return "it is part of Flux"
+	case owner == node:
+	case owner.Namespace == "" || owner.Name == "":
+		return "it does not carry the owner labels"
+	default:
+		return fmt.Sprintf("its owner labels name Kustomization %q", owner)
+	}
+	for _, m := range markers {
+		if strings.EqualFold(live.Labels[m.key], m.value) || strings.EqualFold(live.Annotations[m.key], m.value) {
+			return fmt.Sprintf("it is marked %s: %s", m.key, m.value)
+		}
+	}
+	return ""
+}
+
+// found is what lookup saw: a live object, or why there is none.
+type found struct {
+	live *metav1.PartialObjectMetadata
+	// gone says that the object does not exist; note says why, if there is more to say than that.
+	gone bool
+	note string
+}
+
+// lookup reads the metadata of an object, in whatever version the server has of its kind.
+func lookup(ctx context.Context, c Client, ref flux.Ref) (found, error) {
+	mapping, err := mappingOf(c, ref)
+	if meta.IsNoMatchError(err) {
+		return unserved(ctx, c, ref)
+	}
+	if err != nil {
+		return found{}, fmt.Errorf("%s query failed: %w", ref, err)
+	}
+	live := &metav1.PartialObjectMetadata{}
+	live.SetGroupVersionKind(mapping.GroupVersionKind)
+	err = c.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, live)
+	switch {
+	case apierrors.IsNotFound(err):
+		return found{gone: true}, nil
+	case meta.IsNoMatchError(err):
+		return unserved(ctx, c, ref)
+	case err != nil:
+		return found{}, inventory.Access(err, fmt.Sprintf("read %s", ref), "get", mapping.Resource.GroupResource(), ref.Namespace)
+	}
+	// Some servers leave it out of answers to metadata requests.
+	live.SetGroupVersionKind(mapping.GroupVersionKind)
+	return found{live: live}, nil
+}
+
+// mappingOf prefers the version of the entry and takes any other that the server has (S5.5).
+func mappingOf(c Client, ref flux.Ref) (*meta.RESTMapping, error) {
+	gk := schema.GroupKind{Group: ref.Group, Kind: ref.Kind}
+	if ref.Version != "" {
+		mapping, err := c.RESTMapper().RESTMapping(gk, ref.Version)
+		if err == nil || !meta.IsNoMatchError(err) {
+			return mapping, err
+		}
+	}
+	return c.RESTMapper().RESTMapping(gk)
+}
+
+// unserved judges an object whose kind the server does not know. Flux fails here for good (S5.11). If the definition of the kind is
+// gone, so are all its objects: the server deletes them first. If the kind comes from another API server that does not answer just
+// now, the object may well be there.
+func unserved(ctx context.Context, c Client, ref flux.Ref) (found, error) {
+	service := &unstructured.Unstructured{}
+	service.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"})
+	err := c.Get(ctx, client.ObjectKey{Name: ref.Version + "." + ref.Group}, service)
+	switch {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return found{}, fmt.Errorf("%s query failed: the server does not know its kind, nor could be asked why: %w", ref, err)
+	default:
+		if aggregated, _, _ := unstructured.NestedMap(service.Object, "spec", "service"); aggregated != nil {
+			return found{}, fmt.Errorf("%s query failed: the server of API group %q does not answer", ref, ref.Group)
+		}
+	}
+	return found{gone: true, note: fmt.Sprintf("the cluster no longer has the kind %s of API group %q", ref.Kind, ref.Group)}, nil
+}
