@@ -277,6 +277,7 @@ func specImage(pod *corev1.Pod, s *corev1.ContainerStatus) string {
 func pullCause(message string) string {
 	m := strings.ToLower(message)
 	for _, c := range []struct{ cause, words string }{
+		{"not found or no access", "may require"},
 		{"rate limit", "toomanyrequests|too many requests|rate limit"},
 		{"not found", "not found|manifest unknown|manifest_unknown|name unknown|name_unknown|does not exist"},
 		{"access denied", "unauthorized|access denied|denied|forbidden|authentication required|no basic auth"},

@@ -15,7 +15,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-func parse(t *testing.T, manifest string) *unstructured.Unstructured {
+func parse(t testing.TB, manifest string) *unstructured.Unstructured {
 	t.Helper()
 	o := &unstructured.Unstructured{}
 	// Through the API's own JSON decoder, so that numbers have the types they have when they come from a server.
