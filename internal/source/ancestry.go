@@ -109,21 +109,31 @@ func (c *Commit) Ancestry(ctx context.Context, other string) (Relation, error) {
 	if h.asked == nil {
 		h.asked = map[plumbing.Hash]bool{}
 	}
-	why, err := h.deepen(ctx, this, that)
-	if err != nil {
-		return Relation{}, err
-	}
 	h.asked[that] = true
-	c.atClose(h.closer)
-	h.closer = nil
-	if why != "" {
-		if relation.Kind == Unknown {
-			relation.Reason += "; " + why
+	for _, depth := range []int{recentHistory, 0} {
+		why, err := h.deepen(ctx, this, that, depth)
+		if err != nil {
+			return Relation{}, err
 		}
-		return relation, nil
+		c.atClose(h.closer)
+		h.closer = nil
+		if why != "" {
+			if relation.Kind == Unknown {
+				relation.Reason += "; " + why
+			}
+			return relation, nil
+		}
+		relation, err = h.compare(ctx, this, that)
+		if err != nil || relation.Kind != Unknown && relation.Exact || h.location.folder != "" {
+			return relation, err
+		}
 	}
-	return h.compare(ctx, this, that)
+	return relation, nil
 }
+
+// recentHistory is how many commits back from each side are fetched before all are: a deployment is rarely further from the
+// last one, and the whole history of a busy repository takes seconds.
+const recentHistory = 500
 
 // atClose adds what Close has to do. Ancestry holds the history's lock.
 func (c *Commit) atClose(do []func() error) { c.closers = append(c.closers, do...) }
@@ -274,8 +284,8 @@ func (h *history) commit(hash plumbing.Hash) (*queued, error) {
 	return &queued{hash: hash, parents: commit.ParentHashes, time: commit.Committer.When}, nil
 }
 
-// deepen gets the history from the remote. If it cannot, it says why; an error is only an ended context.
-func (h *history) deepen(ctx context.Context, this, that plumbing.Hash) (why string, err error) {
+// deepen gets the history from the remote, up to depth commits from each side; 0 is all. If it cannot, it says why; an error is only an ended context.
+func (h *history) deepen(ctx context.Context, this, that plumbing.Hash, depth int) (why string, err error) {
 	switch {
 	case h.noRemote != "":
 		return h.noRemote, nil
@@ -288,7 +298,7 @@ func (h *history) deepen(ctx context.Context, this, that plumbing.Hash) (why str
 	var got *fetched
 	err = retry.Do(ctx, networkPolicy, func(ctx context.Context, _ int) error {
 		var err error
-		got, err = fetchHistory(ctx, h.location, h.auth, h.header, this, that)
+		got, err = fetchHistory(ctx, h.location, h.auth, h.header, this, that, depth)
 		return err
 	})
 	if ctx.Err() != nil {
@@ -316,9 +326,9 @@ func (h *history) deepenFromFolder() (string, error) {
 	return "", nil
 }
 
-// fetchHistory fetches the commits that lead to these two; when the server does not give them by their hashes, those of all
+// fetchHistory fetches the commits that lead to these two, depth of them; when the server does not give them by their hashes, those of all
 // branches and tags.
-func fetchHistory(ctx context.Context, l location, auth Auth, header string, this, that plumbing.Hash) (_ *fetched, err error) {
+func fetchHistory(ctx context.Context, l location, auth Auth, header string, this, that plumbing.Hash, depth int) (_ *fetched, err error) {
 	into, err := newFetched()
 	if err != nil {
 		return nil, retry.Permanent(err)
@@ -333,7 +343,7 @@ func fetchHistory(ctx context.Context, l location, auth Auth, header string, thi
 		return nil, err
 	}
 	defer func() { s.close() }()
-	var want order
+	want := order{depth: depth}
 	if s.adverts().Capabilities.Supports(capability.Filter) {
 		want.filter = commitsOnly
 	}

@@ -189,10 +189,11 @@ func TestBadURLs(t *testing.T) {
 	const secret = "s3cr3t-value"
 	for url, text := range map[string]string{
 		"ftp://u:" + secret + "@example.org/r":      `has the scheme "ftp"`,
-		"https://u:" + secret + "@example.org":      "lacks a host or a path",
+		"https://u:" + secret + "@example.org":      "lacks a usable host or a path",
 		"https://u:" + secret + "%zz@example.org/r": "cannot be read",
 		"https://u:" + secret + "@example.org:x/r":  "cannot be read",
 		"git://example.org/r":                       `has the scheme "git"`,
+		"u:" + secret + "@example.org/r":            "…@example.org/r lacks its scheme",
 	} {
 		e := refuse(t, source.Options{Repo: url}, source.ErrInvalidURL, text, "https://")
 		noSecret(t, fmt.Sprintf("%+v", e), secret)

@@ -21,7 +21,7 @@ type location struct {
 }
 
 // scpForm is [user@]host:path, where no slash comes before the colon.
-var scpForm = regexp.MustCompile(`^(?:([^@/:\s]+)@)?([^@/:\s]+|\[[0-9a-fA-F:]+\]):(.+)$`)
+var scpForm = regexp.MustCompile(`^(?:([^@/:\s]+)@)?(\[[0-9a-fA-F:.]+\]|[^@/:\s\[\]]+):(.+)$`)
 
 // locate understands what a user calls a repository.
 func locate(repo string) (location, error) {
@@ -37,16 +37,29 @@ func locate(repo string) (location, error) {
 	if l, ok := parseSCP(repo); ok {
 		return l, nil
 	}
+	if forgottenScheme.MatchString(repo) {
+		return location{}, failf(ErrInvalidURL, "begin it with https://", "the repository URL …@%s lacks its scheme", afterUser(repo))
+	}
 	return location{folder: repo}, nil
 }
 
+// forgottenScheme is user:password@host, which must not be taken, or shown, as a folder or as the host "user".
+var forgottenScheme = regexp.MustCompile(`^[^/@]*:[^/]*@`)
+
+// afterUser is a text without what may be credentials in it.
+func afterUser(raw string) string { return raw[strings.LastIndex(raw, "@")+1:] }
+
 func parseSCP(repo string) (location, bool) {
 	m := scpForm.FindStringSubmatch(repo)
-	if m == nil {
+	if m == nil || forgottenScheme.MatchString(repo) || !validHost(strings.Trim(m[2], "[]")) || path.Clean("/"+m[3]) == "/" {
 		return location{}, false
 	}
 	return location{scheme: "ssh", user: m[1], host: strings.ToLower(strings.Trim(m[2], "[]")), path: m[3]}, true
 }
+
+var hostName = regexp.MustCompile(`^[\p{L}\p{N}_][\p{L}\p{N}._-]*$`)
+
+func validHost(host string) bool { return hostName.MatchString(host) || net.ParseIP(host) != nil }
 
 func parseURL(raw string) (location, error) {
 	const remedy = "give a folder, or a URL that begins with https://, ssh:// or file://, or git@host:path"
@@ -73,8 +86,8 @@ func parseURL(raw string) (location, error) {
 	default:
 		return location{}, failf(ErrInvalidURL, remedy, "the repository URL %q has the scheme %q, which is not supported", l, l.scheme)
 	}
-	if l.host == "" || strings.Trim(l.path, "/") == "" {
-		return location{}, failf(ErrInvalidURL, remedy, "the repository URL %q lacks a host or a path", l)
+	if !validHost(l.host) || path.Clean("/"+l.path) == "/" {
+		return location{}, failf(ErrInvalidURL, remedy, "the repository URL %q lacks a usable host or a path", l)
 	}
 	return l, nil
 }
@@ -147,7 +160,7 @@ func NormalizeURL(raw string) (string, error) {
 	} else {
 		var ok bool
 		if l, ok = parseSCP(raw); !ok {
-			return "", failf(ErrInvalidURL, "", "%q is no URL of a repository", raw)
+			return "", failf(ErrInvalidURL, "", "%q is no URL of a repository", afterUser(raw))
 		}
 	}
 	return l.normal(), nil
@@ -155,10 +168,10 @@ func NormalizeURL(raw string) (string, error) {
 
 func (l location) normal() string {
 	if l.folder != "" {
-		clean := path.Clean("/" + filepath.ToSlash(l.folder))
-		return "file://" + strings.TrimSuffix(strings.TrimSuffix(clean, "/.git"), ".git")
+		u := url.URL{Scheme: "file", Path: plainPath(filepath.ToSlash(l.folder))}
+		return u.String()
 	}
-	p := path.Clean("/" + l.path)
+	p := plainPath(l.path)
 	host, port := l.host, l.port
 	if alias, ok := hostAliases[host]; ok {
 		host, port = alias, ""
@@ -169,7 +182,18 @@ func (l location) normal() string {
 	if m := azureSSH.FindStringSubmatch(p); m != nil && host == "ssh.dev.azure.com" {
 		host, p = "dev.azure.com", "/"+m[1]+"/"+m[2]+"/_git/"+m[3]
 	}
-	p = strings.TrimSuffix(p, ".git")
 	u := url.URL{Scheme: "https", Host: location{host: host, port: port}.hostPort(), Path: p}
 	return u.String()
+}
+
+// plainPath is a path without what servers do not mind: doubled slashes, .git, /.git.
+func plainPath(p string) string {
+	p = path.Clean("/" + p)
+	for {
+		shorter := path.Clean("/" + strings.TrimSuffix(p, ".git"))
+		if shorter == p || shorter == "/" {
+			return p
+		}
+		p = shorter
+	}
 }
