@@ -18,11 +18,12 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing with them")
 
-// context is how many equal lines are shown before the first difference, and
-// shown how many lines from there on.
+// context is how many equal lines are shown before the first difference,
+// shown how many lines from there on, and width how much of each.
 const (
 	context = 3
 	shown   = 12
+	width   = 300
 )
 
 // Assert compares got with testdata/<name of the test><suffix>, where the
@@ -77,14 +78,14 @@ func difference(want, got string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "first difference in line %d:\n", first+1)
 	for i := max(0, first-context); i < first; i++ {
-		fmt.Fprintf(&b, "  %q\n", w[i])
+		fmt.Fprintf(&b, "  %.*q\n", width, w[i])
 	}
 	for _, side := range []struct {
 		mark  string
 		lines []string
 	}{{"want", w}, {"got ", g}} {
 		for i := first; i < min(len(side.lines), first+shown); i++ {
-			fmt.Fprintf(&b, "%s %q\n", side.mark, side.lines[i])
+			fmt.Fprintf(&b, "%s %.*q\n", side.mark, width, side.lines[i])
 		}
 	}
 	return b.String()

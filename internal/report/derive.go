@@ -55,7 +55,9 @@ func images(s *Summary) []Image {
 	}
 	for _, r := range s.Rows {
 		for _, o := range r.Objects {
-			collect(o)
+			if wrote(o.Action) {
+				collect(o)
+			}
 		}
 	}
 	return list
@@ -135,4 +137,17 @@ func slowest(rows []Row) *Slowest {
 		}
 	}
 	return longest
+}
+
+// FailedNodes lists the ids of the Kustomizations that failed or are not
+// healthy, and of those that a failure is about, in the order of the report.
+func (s *Summary) FailedNodes() []string {
+	ids := []string{}
+	for _, r := range s.Rows {
+		about := slices.ContainsFunc(s.Failures, func(f Failure) bool { return f.Node == r.ID })
+		if r.State == Failed || r.State == Unhealthy || about {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids
 }

@@ -32,6 +32,17 @@ type Line struct {
 // String is the line without colour.
 func (l Line) String() string { return l.Lead + l.Text }
 
+// colors are the ANSI sequences of the tones.
+var colors = map[Tone]string{Good: "\x1b[32m", Bad: "\x1b[1;31m", Warn: "\x1b[33m", Dim: "\x1b[2m"}
+
+// Colored is the line with its lead in the colour of its tone.
+func (l Line) Colored() string {
+	if color := colors[l.Tone]; color != "" && strings.TrimSpace(l.Lead) != "" {
+		return color + l.Lead + "\x1b[0m" + l.Text
+	}
+	return l.String()
+}
+
 // Limits of the live lines.
 const (
 	// widest is how wide the column of names gets, and text is where the
@@ -55,6 +66,10 @@ type LiveOptions struct {
 	Verbose bool
 	// Quiet leaves only the verdict. It wins over Verbose.
 	Quiet bool
+	// Grouped leaves out what is told about single objects while they are
+	// applied, for logs in which each Kustomization gets a folded group with
+	// that (see DetailLines).
+	Grouped bool
 }
 
 // Live turns events into lines for people as they come. It is pure: the same
@@ -109,10 +124,15 @@ func (l *Live) Event(e event.Event) []Line {
 			lines = l.progress(e)
 		}
 	}
+	clean(lines)
+	return lines
+}
+
+// clean cleans lines in place.
+func clean(lines []Line) {
 	for i := range lines {
 		lines[i].Lead, lines[i].Text = cleanLead(lines[i].Lead), Clean(lines[i].Text)
 	}
-	return lines
 }
 
 // cleanLead cleans without trimming, since a lead ends in the blanks that
@@ -233,6 +253,9 @@ func NoticeText(n Notice, name func(id string) string) string {
 
 // object tells a change, and with Verbose also what stayed.
 func (l *Live) object(c event.Change) []Line {
+	if l.options.Grouped {
+		return nil
+	}
 	if !l.options.Verbose {
 		if !wrote(c.Action) || l.objects[c.Node] == maxObjectLines {
 			return nil
@@ -318,6 +341,52 @@ func (l *Live) pruneFinished(e event.PruneFinished) []Line {
 		return []Line{l.timed(l.named("✗ ", "prune", text, Bad), e.Duration)}
 	}
 	return []Line{l.timed(l.named("✓ ", "prune", text, Good), e.Duration)}
+}
+
+// DetailLines tells everything about a Kustomization that came to its end, for
+// a folded group, or nothing if there is no more to tell than its line does.
+func (l *Live) DetailLines(id string) []Line {
+	if l.options.Quiet {
+		return nil
+	}
+	r := l.Row(id)
+	var lines []Line
+	for _, o := range r.Objects {
+		healthy := o.Health == "" || o.Health == "Current"
+		if o.Action == event.Unchanged && healthy && !l.options.Verbose || o.Action == "" && healthy {
+			continue
+		}
+		text := o.Object
+		if o.Action != "" {
+			text = withReason(string(o.Action)+" "+o.Object, o.Reason)
+		}
+		if !healthy {
+			text += fmt.Sprintf(" [%s]", strings.TrimSuffix(o.Health+": "+o.Message, ": "))
+		}
+		lines = append(lines, Line{Text: "  " + text})
+		for _, i := range o.Images {
+			lines = append(lines, Line{Text: "    " + i.Container + ": " + ImageText(Image{Old: i.Old, New: i.New})})
+		}
+	}
+	for _, f := range r.Failures {
+		lines = append(lines, Line{Lead: "  " + f.Phase + " failed: ", Text: FailureText(f), Tone: Bad})
+		lines = append(lines, failureLines(f)...)
+		if f.Hint != "" {
+			lines = append(lines, field("next", f.Hint))
+		}
+	}
+	clean(lines)
+	return lines
+}
+
+// DetailTitle is the heading of that group.
+func (l *Live) DetailTitle(id string) string {
+	r := l.Row(id)
+	title := r.Name + ": " + r.State.Verdict()
+	if r.Counts != (Counts{}) {
+		title += ", " + r.Counts.String()
+	}
+	return Clean(title)
 }
 
 // finished tells the end: the table, if there is something to see in it, and

@@ -231,7 +231,7 @@ func failedLines(s *Summary) []Line {
 		}
 		lines = append(lines, failureLines(f)...)
 	}
-	lines = append(lines, stateLines(s)...)
+	lines = append(lines, StateLines(s)...)
 	if len(s.Failures) > 0 && s.Failures[0].Hint != "" && s.Failures[0].Hint != s.Next {
 		lines = append(lines, field("next", s.Failures[0].Hint))
 		if s.Next != "" {
@@ -285,8 +285,8 @@ func EventText(w Warning) string {
 	return text
 }
 
-// stateLines tells what the cluster is like after a run that did not succeed.
-func stateLines(s *Summary) []Line {
+// StateLines tells what the cluster is like after a run that did not succeed.
+func StateLines(s *Summary) []Line {
 	var lines []Line
 	lines = append(lines, field("changed", ChangedText(s)))
 	var notRun []string

@@ -4,7 +4,7 @@
 // Each line is an object whose first fields are "type", the event's name, and
 // "time", RFC 3339 in UTC. The other fields are the event's own, under the
 // names of its JSON tags; durations are numbers of seconds with at most three
-// decimals. Fields may be added; names and meanings stay.
+// decimals, lists are never null. Fields may be added; names and meanings stay.
 package jsonl
 
 import (
@@ -68,7 +68,7 @@ var (
 
 // fields writes the fields of a struct in their order, each with a comma
 // before it; those of embedded structs stand among them. encoding/json would
-// do all of this but write durations as nanoseconds.
+// do all of this but write durations as nanoseconds and empty lists as null.
 func fields(b *bytes.Buffer, v reflect.Value) error {
 	for i := range v.NumField() {
 		field := v.Type().Field(i)

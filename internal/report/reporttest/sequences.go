@@ -102,7 +102,7 @@ func (s *sequence) apply(id string, action event.Action, objects ...string) {
 
 func change(id, object string, action event.Action) event.Change {
 	c := event.Change{Node: id, Object: object, APIVersion: "apps/v1", File: id[len("flux-system/"):] + "/all.yaml", Action: action}
-	if object == "Deployment/grade-api/grade-api" {
+	if object == "Deployment/grade-api/grade-api" && action != event.Unchanged {
 		c.Images = []event.Image{{Container: "app", Old: "ghcr.io/your-org/grade-api:v1.5.1", New: "ghcr.io/your-org/grade-api:v1.5.2"}}
 	}
 	return c

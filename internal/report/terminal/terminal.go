@@ -44,19 +44,11 @@ func (r *Renderer) Tick(now time.Time) []byte { return r.lines(r.live.Tick(now))
 // Err returns nil: there is nothing here that can fail.
 func (r *Renderer) Err() error { return nil }
 
-// colors are the ANSI sequences of the tones.
-var colors = map[report.Tone]string{
-	report.Good: "\x1b[32m",
-	report.Bad:  "\x1b[1;31m",
-	report.Warn: "\x1b[33m",
-	report.Dim:  "\x1b[2m",
-}
-
 func (r *Renderer) lines(lines []report.Line) []byte {
 	var b bytes.Buffer
 	for _, l := range lines {
-		if color := colors[l.Tone]; r.color && color != "" && l.Lead != "" {
-			b.WriteString(color + l.Lead + "\x1b[0m" + l.Text)
+		if r.color {
+			b.WriteString(l.Colored())
 		} else {
 			b.WriteString(l.String())
 		}
