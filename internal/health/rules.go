@@ -108,15 +108,15 @@ func observed(o *unstructured.Unstructured) bool {
 
 // progress words how far a workload is, for the kinds that count pods; "" leaves kstatus' own message.
 func progress(gk schema.GroupKind, o *unstructured.Unstructured) string {
-	status1 := func(field string) int { return status.GetIntField(o.Object, ".status."+field, 0) }
+	count := func(field string) int { return status.GetIntField(o.Object, ".status."+field, 0) }
 	if isJob(gk) {
 		if status.GetStringField(o.Object, ".status.startTime", "") == "" {
 			return ""
 		}
 		parallel := status.GetIntField(o.Object, ".spec.parallelism", 1)
-		text := fmt.Sprintf("%d of %s finished", status1("succeeded"),
+		text := fmt.Sprintf("%d of %s finished", count("succeeded"),
 			pods(status.GetIntField(o.Object, ".spec.completions", parallel)))
-		if failed := status1("failed"); failed > 0 {
+		if failed := count("failed"); failed > 0 {
 			text += fmt.Sprintf(", %d failed", failed)
 		}
 		return text
@@ -125,7 +125,7 @@ func progress(gk schema.GroupKind, o *unstructured.Unstructured) string {
 		return ""
 	}
 	want, updated, ready, available, total := status.GetIntField(o.Object, ".spec.replicas", 1),
-		status1("updatedReplicas"), status1("readyReplicas"), status1("availableReplicas"), status1("replicas")
+		count("updatedReplicas"), count("readyReplicas"), count("availableReplicas"), count("replicas")
 	switch gk.Kind {
 	case "Deployment":
 	case "StatefulSet":
@@ -138,12 +138,14 @@ func progress(gk schema.GroupKind, o *unstructured.Unstructured) string {
 		}
 		available = ready
 	case "DaemonSet":
-		want, updated, ready, available, total = status1("desiredNumberScheduled"), status1("updatedNumberScheduled"),
-			status1("numberReady"), status1("numberAvailable"), status1("currentNumberScheduled")
+		want, updated, ready, available, total = count("desiredNumberScheduled"), count("updatedNumberScheduled"),
+			count("numberReady"), count("numberAvailable"), count("currentNumberScheduled")
 	default:
 		return ""
 	}
 	switch {
+	case total < want:
+		return fmt.Sprintf("%d of %s created", total, pods(want))
 	case updated < want:
 		return fmt.Sprintf("%d of %s updated", updated, pods(want))
 	case total > want:

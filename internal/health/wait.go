@@ -47,7 +47,7 @@ func Wait(ctx context.Context, c Clients, targets []Target, o Options) ([]Status
 	defer cancel()
 
 	for _, t := range distinct(targets) {
-		w.objects = append(w.objects, &object{target: t, status: Status{Ref: t.Ref, Status: Unknown}})
+		w.objects = append(w.objects, &object{target: t, status: Status{Ref: t.Ref, Status: Unknown, Message: "the cluster has not answered yet"}})
 	}
 	var limit <-chan time.Time
 	if o.Timeout > 0 {

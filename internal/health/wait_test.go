@@ -253,6 +253,7 @@ func TestTerminatingNamespaceIsNotReady(t *testing.T) {
 	if err == nil || statuses[0].Status != Terminating {
 		t.Fatalf("%v, %v", statuses, err)
 	}
+	e.awaitCondition("apiVersion: v1\nkind: Namespace\nmetadata: {name: "+namespace+"}\n", "NamespaceFinalizersRemaining")
 	d := Diagnose(t.Context(), e.clients, statuses[0], e.started)
 	if d.Reason != Deleting || !strings.Contains(d.Text, "example.com/keep") {
 		t.Errorf("%+v", d)
@@ -397,7 +398,8 @@ func TestCancelReturnsTheCauseAndWhatIsKnown(t *testing.T) {
 	}
 }
 
-// A large group costs one list, and no watch if all is well from the start; the content of Secrets is never read.
+// A large group costs one list, in pages of 500, and no watch if all is well from the start. The namespace holds one ConfigMap
+// more than the test makes, hence the second page.
 func TestRequestsOfALargeGroup(t *testing.T) {
 	e := newEnv(t)
 	var targets []Target
@@ -415,7 +417,7 @@ func TestRequestsOfALargeGroup(t *testing.T) {
 	got := r.list()
 	slices.Sort(got)
 	base := "GET list /api/v1/namespaces/" + e.namespace
-	want := []string{base + "/configmaps ", base + "/secrets metadata.name=s"}
+	want := []string{base + "/configmaps ", base + "/configmaps ", base + "/secrets metadata.name=s"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("requests\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
