@@ -1,0 +1,469 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/kubetest"
+)
+
+func connect(t *testing.T, user string) client.WithWatch {
+	t.Helper()
+	config := kubetest.Shared(t).Config()
+	config.Impersonate = rest.ImpersonationConfig{UserName: user}
+	c, err := client.NewWithWatch(config, client.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func options(namespace, identity string) Options {
+	return Options{Namespace: namespace, Name: "sluice-root.flux-system.flux-system", Duration: 2 * time.Second,
+		Holder: Holder{Identity: identity, RunURL: "https://ci.example.com/" + identity, Actor: "ada", Commit: "4f2c1d9aaaa"}}
+}
+
+func acquire(t *testing.T, c Client, o Options) *Lock {
+	t.Helper()
+	l, err := Acquire(t.Context(), c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Release(); err != nil {
+			t.Error(err)
+		}
+	})
+	return l
+}
+
+func lease(t *testing.T, c client.Client, namespace string) *coordinationv1.Lease {
+	t.Helper()
+	var l coordinationv1.Lease
+	err := c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "sluice-root.flux-system.flux-system"}, &l)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &l
+}
+
+// wait fails the test if what is waited for does not happen.
+func wait[T any](t *testing.T, what string, c <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-c:
+		return v
+	case <-time.After(30 * time.Second):
+		t.Fatalf("%s did not happen", what)
+	}
+	panic("unreachable")
+}
+
+func TestLoserLearnsWhoHoldsIt(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	acquire(t, c, options(namespace, "one"))
+	_, err := Acquire(t.Context(), c, options(namespace, "two"))
+	var held *HeldError
+	if !errors.As(err, &held) {
+		t.Fatalf("got %v", err)
+	}
+	if held.Holder != options("", "one").Holder || held.Since.IsZero() || held.Expires.Before(time.Now()) {
+		t.Errorf("got %+v", held)
+	}
+	want := "the lock Lease/" + namespace + "/sluice-root.flux-system.flux-system is held by https://ci.example.com/one (ada, commit 4f2c1d9) for 0s"
+	if err.Error() != want {
+		t.Errorf("got  %s\nwant %s", err, want)
+	}
+	if held.Hint() == "" {
+		t.Error("no hint")
+	}
+}
+
+func TestReleaseLetsTheWaiterInAtOnce(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	first := options(namespace, "one")
+	first.Duration = time.Hour
+	one := acquire(t, c, first)
+	second := options(namespace, "two")
+	second.Wait = time.Minute
+	waiting := make(chan *HeldError, 10)
+	second.Waiting = func(e *HeldError) { waiting <- e }
+	got := make(chan error, 1)
+	go func() {
+		l, err := Acquire(t.Context(), c, second)
+		if err == nil {
+			err = l.Release()
+		}
+		got <- err
+	}()
+	if e := wait(t, "the call of Waiting", waiting); e.Holder.Identity != "one" {
+		t.Errorf("Waiting was told %v", e)
+	}
+	started := time.Now()
+	if err := one.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if err := wait(t, "the second lock", got); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(started); took > 5*time.Second {
+		t.Errorf("the waiter needed %s", took)
+	}
+	if l := lease(t, c, namespace); l != nil {
+		t.Errorf("a released lock left %+v", l)
+	}
+	if err := one.Release(); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-one.Lost():
+		t.Error("a released lock says that it was lost")
+	default:
+	}
+}
+
+// kill makes a lock behave as that of a process that was killed: it is neither renewed nor released.
+func kill(l *Lock) {
+	l.mu.Lock()
+	l.released = true
+	l.mu.Unlock()
+	l.stop()
+	<-l.stopped
+}
+
+func TestLockOfAKilledRunFreesItself(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	one, err := Acquire(t.Context(), c, options(namespace, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(one)
+	started := time.Now()
+	second := options(namespace, "two")
+	second.Wait = 20 * time.Second
+	acquire(t, c, second)
+	// Whole seconds of the server's clock may add one to the 2 seconds of the lock.
+	if took := time.Since(started); took > 6*time.Second {
+		t.Errorf("took over after %s", took)
+	}
+	if l := lease(t, c, namespace); *l.Spec.HolderIdentity != "two" || *l.Spec.LeaseTransitions != 1 {
+		t.Errorf("got %+v", l.Spec)
+	}
+}
+
+func TestLongExpiredLockIsTakenWithoutWaiting(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	first := options(namespace, "one")
+	one, err := Acquire(t.Context(), c, first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(one)
+	// The holder's clock is an hour ahead: it must not count.
+	l := lease(t, c, namespace)
+	ahead := metav1.NewMicroTime(time.Now().Add(time.Hour))
+	l.Spec.RenewTime, l.Spec.AcquireTime = &ahead, &ahead
+	if err := c.Update(t.Context(), l, client.FieldOwner(fieldOwner)); err != nil {
+		t.Fatal(err)
+	}
+	// With Wait 0 an attempt never waits, so only the server's clock can tell that the time is over.
+	attempts := 0
+	for {
+		attempts++
+		two, err := Acquire(t.Context(), c, options(namespace, "two"))
+		if err == nil {
+			if err := two.Release(); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		var held *HeldError
+		if !errors.As(err, &held) {
+			t.Fatal(err)
+		}
+		if until := time.Until(held.Expires); until > 4*time.Second {
+			t.Fatalf("the holder's clock was believed: expires in %s", until)
+		}
+		timer := time.NewTimer(time.Until(held.Expires))
+		<-timer.C
+	}
+	if attempts > 4 {
+		t.Errorf("needed %d attempts", attempts)
+	}
+}
+
+func TestServersNoteFollowsEveryRenewal(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	o := options(namespace, "one")
+	o.Duration = 6 * time.Second
+	acquire(t, c, o)
+	w, err := c.Watch(t.Context(), &coordinationv1.LeaseList{}, client.InNamespace(namespace))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	first := lastWritten(wait(t, "the lease", w.ResultChan()).Object.(*coordinationv1.Lease))
+	second := lastWritten(wait(t, "a renewal", w.ResultChan()).Object.(*coordinationv1.Lease))
+	if gap := second.Sub(first); gap < time.Second || gap > 4*time.Second {
+		t.Errorf("renewed every 2s, and the server notes %s", gap)
+	}
+}
+
+func TestRenewedLockOutlivesItsDuration(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	one := acquire(t, c, options(namespace, "one"))
+	second := options(namespace, "two")
+	second.Wait = 5 * time.Second
+	_, err := Acquire(t.Context(), c, second)
+	var held *HeldError
+	if !errors.As(err, &held) || held.Waited != second.Wait {
+		t.Fatalf("got %v", err)
+	}
+	select {
+	case <-one.Lost():
+		t.Error(one.Err())
+	default:
+	}
+}
+
+func TestContendersNeverHoldItTogether(t *testing.T) {
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	var holders, most atomic.Int32
+	var wg sync.WaitGroup
+	for i := range 6 {
+		c := connect(t, "")
+		wg.Go(func() {
+			for round := range 3 {
+				o := options(namespace, fmt.Sprintf("%d-%d", i, round))
+				o.Wait = time.Minute
+				l, err := Acquire(t.Context(), c, o)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := holders.Add(1); n > 1 {
+					most.Store(n)
+				}
+				holders.Add(-1)
+				if err := l.Release(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if most.Load() > 1 {
+		t.Errorf("%d held the lock at once", most.Load())
+	}
+}
+
+func TestLost(t *testing.T) {
+	for name, tt := range map[string]struct {
+		disturb func(t *testing.T, c client.Client, l *coordinationv1.Lease)
+		want    string
+	}{
+		"taken": {func(t *testing.T, c client.Client, l *coordinationv1.Lease) {
+			other := "thief"
+			for {
+				l.Spec.HolderIdentity = &other
+				err := c.Update(t.Context(), l)
+				if err == nil {
+					return
+				}
+				if !apierrors.IsConflict(err) {
+					t.Fatal(err)
+				}
+				if err := c.Get(t.Context(), client.ObjectKeyFromObject(l), l); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}, "to https://ci.example.com/one (ada, commit 4f2c1d9)"},
+		"deleted": {func(t *testing.T, c client.Client, l *coordinationv1.Lease) {
+			if err := c.Delete(t.Context(), l); err != nil {
+				t.Fatal(err)
+			}
+		}, "somebody deleted it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := connect(t, "")
+			namespace := kubetest.Namespace(t, kubetest.Shared(t))
+			one := acquire(t, c, options(namespace, "one"))
+			if err := one.Err(); err != nil {
+				t.Fatal(err)
+			}
+			tt.disturb(t, c, lease(t, c, namespace))
+			wait(t, "the loss", one.Lost())
+			var lost *LostError
+			if err := one.Err(); !errors.As(err, &lost) || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if err := one.Release(); err != nil {
+				t.Error(err)
+			}
+			if name == "taken" && *lease(t, c, namespace).Spec.HolderIdentity != "thief" {
+				t.Error("releasing a lost lock took it from its new holder")
+			}
+		})
+	}
+}
+
+// cut is a client whose writes fail from a moment on.
+type cut struct {
+	client.WithWatch
+	off atomic.Bool
+}
+
+func (c *cut) Update(ctx context.Context, o client.Object, opts ...client.UpdateOption) error {
+	if c.off.Load() {
+		return errors.New("no route to host")
+	}
+	return c.WithWatch.Update(ctx, o, opts...)
+}
+
+func TestLostWhenItCannotBeRenewed(t *testing.T) {
+	c := &cut{WithWatch: connect(t, "")}
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	one, err := Acquire(t.Context(), c, options(namespace, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.off.Store(true)
+	// A contender must not get it before the holder knows that it has lost it.
+	second := options(namespace, "two")
+	second.Wait = 20 * time.Second
+	two := acquire(t, connect(t, ""), second)
+	select {
+	case <-one.Lost():
+	default:
+		t.Error("two hold the lock")
+	}
+	wait(t, "the loss", one.Lost())
+	if want := "could not be renewed in time: no route to host"; !strings.Contains(one.Err().Error(), want) {
+		t.Errorf("got %v, want %q", one.Err(), want)
+	}
+	if err := two.Err(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestLockOutlivesACancelledRun(t *testing.T) {
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	one, err := Acquire(ctx, c, options(namespace, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel(errors.New("interrupted"))
+	second := options(namespace, "two")
+	second.Wait = 4 * time.Second
+	var held *HeldError
+	if _, err := Acquire(t.Context(), c, second); !errors.As(err, &held) {
+		t.Fatalf("got %v", err)
+	}
+	// And a waiter that is cancelled says why.
+	second.Wait = time.Minute
+	if _, err := Acquire(ctx, c, second); err == nil || !strings.Contains(err.Error(), "interrupted") && !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if err := one.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if lease(t, c, namespace) != nil {
+		t.Error("the lease is still there")
+	}
+}
+
+func TestMissingNamespace(t *testing.T) {
+	c := connect(t, "")
+	missing := kubetest.Namespace(t, kubetest.Shared(t)) + "-missing"
+	if _, err := Acquire(t.Context(), c, options(missing, "one")); !apierrors.IsNotFound(err) {
+		t.Errorf("got %v", err)
+	}
+	o := options(missing, "one")
+	existing := kubetest.Namespace(t, kubetest.Shared(t))
+	calls := 0
+	o.EnsureNamespace = func(context.Context) error {
+		calls++
+		if calls > 1 {
+			t.Error("asked twice")
+		}
+		return errors.New("not mine to make: " + existing)
+	}
+	if _, err := Acquire(t.Context(), c, o); err == nil || !strings.Contains(err.Error(), "not mine to make") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMissingPermissionsAreNamed(t *testing.T) {
+	admin := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	_, err := Acquire(t.Context(), connect(t, "nobody"), options(namespace, "one"))
+	var access *AccessError
+	if !errors.As(err, &access) || access.Verb != "get" ||
+		!strings.Contains(err.Error(), fmt.Sprintf("not allowed to get leases.coordination.k8s.io in namespace %q", namespace)) ||
+		!strings.Contains(access.Hint(), "grant the verbs get, watch, create, update and delete on leases") {
+		t.Errorf("got %v", err)
+	}
+
+	// Everything but delete: the Lease stays behind, empty, and is free.
+	for _, o := range []client.Object{
+		&rbacv1.Role{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "locker"}, Rules: []rbacv1.PolicyRule{
+			{APIGroups: []string{"coordination.k8s.io"}, Resources: []string{"leases"}, Verbs: []string{"get", "watch", "create", "update"}}}},
+		&rbacv1.RoleBinding{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: "locker"},
+			RoleRef:  rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "Role", Name: "locker"},
+			Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: "User", Name: "locker"}}},
+	} {
+		if err := admin.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	locker := connect(t, "locker")
+	var one *Lock
+	for one == nil {
+		// The authorizer learns of the Role in its own time.
+		if one, err = Acquire(t.Context(), locker, options(namespace, "one")); err != nil && !errors.As(err, &access) {
+			t.Fatal(err)
+		}
+	}
+	if err := one.Release(); err != nil {
+		t.Fatal(err)
+	}
+	if l := lease(t, admin, namespace); l == nil || *l.Spec.HolderIdentity != "" {
+		t.Errorf("got %+v", l)
+	}
+	acquire(t, locker, options(namespace, "two"))
+}
+
+func TestOptionsAreChecked(t *testing.T) {
+	for want, o := range map[string]Options{
+		"a lock lasts whole seconds, not 1.5s":   {Holder: Holder{Identity: "a"}, Duration: 1500 * time.Millisecond},
+		"a lock needs a holder with an identity": {},
+	} {
+		if _, err := Acquire(t.Context(), nil, o); err == nil || err.Error() != want {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+}
