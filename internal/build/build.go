@@ -143,10 +143,12 @@ func (b *builder) problem(err error) *Error {
 func (b *builder) run() (objects []flux.Object, err error) {
 	b.silenced = func() {}
 	var said strings.Builder
-	writer := log.Writer()
+	writer, flags := log.Writer(), log.Flags()
 	log.SetOutput(&said)
+	log.SetFlags(0)
 	defer func() {
 		log.SetOutput(writer)
+		log.SetFlags(flags)
 		b.silenced()
 		if r := recover(); r != nil {
 			err = fmt.Errorf("recovered from kustomize build panic: %v", r)

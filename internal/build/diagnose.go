@@ -26,16 +26,38 @@ func (b *builder) diagnose(cause error) error {
 	if len(v.problems) > 0 {
 		return join(v.problems)
 	}
-	e := b.problem(errors.New("kustomize build failed: " + oneLine(cause.Error())))
-	e.Remedy = b.remedy(e.Err.Error())
+	e := b.problem(errors.New("kustomize build failed: " + shorter(oneLine(cause.Error()))))
+	e.Remedy = remedy(e.Err.Error())
+	if m := registered.FindStringSubmatch(e.Err.Error()); m != nil {
+		if places := b.declared(m[1], m[2]); len(places) > 1 {
+			last := places[len(places)-1]
+			e.File, e.Line = last.file, last.line
+			e.Remedy = fmt.Sprintf("%s %q is also declared in %s:%d: remove or rename one", m[1], m[2], places[0].file, places[0].line)
+		}
+	}
 	return e
+}
+
+// Kustomize tries every resource as a file and then as a folder, and tells
+// about both. These find the half that does not matter.
+var (
+	onlyFile   = regexp.MustCompile(`(?:accumulating resources: )?accumulation err='(.*)': must build at directory: '[^']*': file is not directory`)
+	onlyFolder = regexp.MustCompile(`(?:accumulating resources: )?accumulation err='accumulating resources from '[^']*': read [^:]*: is a directory': `)
+	inObject   = regexp.MustCompile(` in object \{\{.*\}\}`)
+)
+
+// shorter leaves out of kustomize's text what says nothing.
+func shorter(text string) string {
+	text = onlyFolder.ReplaceAllString(text, "")
+	text = onlyFile.ReplaceAllString(text, "$1")
+	return inObject.ReplaceAllString(text, "")
 }
 
 // registered is kustomize's text for two objects of the same id (S2.30).
 var registered = regexp.MustCompile(`already registered id: ([A-Za-z0-9]+)\.[^/\s]*/([^.\s']+)`)
 
 // remedy says what to do about some of kustomize's texts.
-func (b *builder) remedy(text string) string {
+func remedy(text string) string {
 	switch {
 	case strings.Contains(text, "must specify --enable-helm"):
 		return "Flux does not inflate Helm charts in kustomization.yaml either: use a HelmRelease, or commit the rendered manifests"
@@ -48,47 +70,72 @@ func (b *builder) remedy(text string) string {
 	case strings.Contains(text, "hit") && strings.Contains(text, "timeout running"):
 		return "the remote base did not answer in time: copy it into the repository, or add ?timeout=120s to its URL"
 	}
-	if m := registered.FindStringSubmatch(text); m != nil {
-		if places := b.declared(m[1], m[2]); len(places) > 1 {
-			return fmt.Sprintf("%s %q is declared in %s: remove one", m[1], m[2], strings.Join(places, " and "))
-		}
-	}
 	return ""
 }
 
-// declared lists where an object of that kind and name stands, "file:line".
-func (b *builder) declared(kind, name string) []string {
-	var places []string
+// place is a line of a file.
+type place struct {
+	file string
+	line int
+}
+
+// declared lists where objects of that kind and name stand.
+func (b *builder) declared(kind, name string) []place {
+	var places []place
 	for _, file := range b.tree.files() {
 		docs, _ := documents(b.tree.content[file])
 		for _, d := range docs {
 			if scalar(d, "kind") == kind && scalar(child(d, "metadata"), "name") == name {
-				places = append(places, fmt.Sprintf("%s:%d", file, d.Line))
+				places = append(places, place{file, d.Line})
 			}
 		}
 	}
 	return places
 }
 
-// unreadable makes errors of a file that does not parse.
+// wrongType is how the JSON decoder says that a field is not what it should be.
+var wrongType = regexp.MustCompile(`cannot unmarshal (\w+) into Go struct field (?:\w+\.)?(\S+) of type (\S+)`)
+
+// unreadable makes an error of a kustomization file that cannot be decoded.
 func (b *builder) unreadable(file string, data []byte, cause error) error {
-	if _, err := documents(data); err != nil {
+	docs, err := documents(data)
+	if err != nil {
 		return b.syntax(file, err)
 	}
-	text := strings.TrimPrefix(oneLine(cause.Error()), "error unmarshaling JSON: while decoding JSON: ")
-	return &Error{Kustomization: b.k.ID, File: file, Err: errors.New(strings.TrimPrefix(text, "json: "))}
+	text := oneLine(cause.Error())
+	e := &Error{Kustomization: b.k.ID, File: file, Err: errors.New(text)}
+	if m := wrongType.FindStringSubmatch(text); m != nil {
+		want := strings.TrimPrefix(strings.NewReplacer("[]", "a list of ", "types.", "", "string", "strings").Replace(m[3]), "*")
+		e.Err = fmt.Errorf("%s must be %s, not a %s", m[2], want, m[1])
+		e.Remedy = "see https://kubectl.docs.kubernetes.io/references/kustomize/kustomization"
+		top, _, _ := strings.Cut(m[2], ".")
+		if n := child(docs[0], top); n != nil {
+			e.Line = n.Line
+		}
+	}
+	return e
 }
 
-// yamlLine is how the YAML library says where something is wrong.
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+// The YAML library says where something is wrong in two ways. Its scanner
+// counts lines from 1; its parser, which has the texts of fromParser, counts
+// from 0. Neither says so for the first line.
+var (
+	yamlLine   = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
+	fromParser = regexp.MustCompile(`^did not find expected (key|node content|'-' indicator|',' or ']'|',' or '}'|<)`)
+)
 
+// syntax makes an error of what the YAML library says.
 func (b *builder) syntax(file string, err error) *Error {
 	e := &Error{Kustomization: b.k.ID, File: file, Err: err, Remedy: "correct the YAML"}
 	if m := yamlLine.FindStringSubmatch(oneLine(err.Error())); m != nil {
+		line := 0
 		if m[1] != "" {
-			e.Line, _ = strconv.Atoi(m[1]) // the expression admits digits only
+			line, _ = strconv.Atoi(m[1]) // the expression admits digits only
 		}
-		e.Err = fmt.Errorf("not valid YAML: %s", m[2])
+		if line == 0 || fromParser.MatchString(m[2]) {
+			line++
+		}
+		e.Line, e.Err = line, fmt.Errorf("not valid YAML: %s", m[2])
 	}
 	return e
 }

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	fluxkustomize "github.com/fluxcd/pkg/apis/kustomize"
@@ -135,7 +137,7 @@ func (b *builder) find() (kustypes.Kustomization, error) {
 		return k, b.problem(fmt.Errorf("spec.path %q: %w", b.k.Spec.Path, err))
 	case !info.IsDir(): // S1.8
 		e := b.problem(fmt.Errorf("spec.path %q is a file, not a folder", b.k.Spec.Path))
-		e.Remedy = fmt.Sprintf("set spec.path to %q", "./"+path.Dir(dir))
+		e.Remedy = fmt.Sprintf("set spec.path to its folder, %q", strings.TrimSuffix("./"+path.Dir(dir), "."))
 		return k, e
 	}
 	for _, name := range kustomizationFiles {
@@ -157,6 +159,11 @@ func (b *builder) find() (kustypes.Kustomization, error) {
 		return k, nil
 	}
 	b.file, b.generated = path.Join(dir, kustomizationFiles[0]), true
+	if _, err := b.tree.stat(b.file); err == nil {
+		e := b.problem(fmt.Errorf("%q is a folder, where a kustomization file is wanted", b.file))
+		e.Remedy = "rename the folder"
+		return k, e
+	}
 	k.Resources, err = b.scan(dir)
 	if err == nil && len(k.Resources) == 0 {
 		k.Namespace = placeholder
@@ -166,21 +173,31 @@ func (b *builder) find() (kustypes.Kustomization, error) {
 
 // dropped notes the fields of the kustomization file that nothing reads.
 func (b *builder) dropped(data []byte) {
-	decoder := json.NewDecoder(bytes.NewReader(nil))
-	if text, err := yaml.YAMLToJSON(data); err == nil {
-		decoder = json.NewDecoder(bytes.NewReader(text))
+	var fields map[string]any
+	if err := yaml.Unmarshal(data, &fields); err != nil {
+		return // it has been read once; there is nothing to say about it
 	}
-	decoder.DisallowUnknownFields()
-	var k kustypes.Kustomization
-	if err := decoder.Decode(&k); err != nil {
-		if _, field, ok := strings.Cut(err.Error(), "unknown field "); ok {
-			b.notices = append(b.notices, Notice{
-				Code: "dropped-field",
-				File: b.file,
-				Text: fmt.Sprintf("the field %s is unknown to kustomize and has no effect, here as in Flux", field),
-				Hint: "remove the field or correct its name",
-			})
+	for _, top := range slices.Sorted(maps.Keys(fields)) {
+		var k kustypes.Kustomization
+		err := strict(map[string]any{top: fields[top]}, &k)
+		if err == nil {
+			continue
 		}
+		_, quoted, _ := strings.Cut(err.Error(), "unknown field ")
+		name, err := strconv.Unquote(quoted)
+		if err != nil {
+			continue
+		}
+		what := strconv.Quote(name)
+		if name != top {
+			what += " in " + strconv.Quote(top)
+		}
+		b.notices = append(b.notices, Notice{
+			Code: "dropped-field",
+			File: b.file,
+			Text: fmt.Sprintf("the field %s is unknown to kustomize and has no effect, here as in Flux", what),
+			Hint: "remove the field or correct its name",
+		})
 	}
 }
 
