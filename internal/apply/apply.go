@@ -239,8 +239,13 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 	var entry *ssa.ChangeSetEntry
 	err := retry.Do(ctx, objectRetry, func(ctx context.Context, _ int) error {
 		var err error
-		rc = rehearse.New(r.client, nil, nil)
-		entry, err = ssa.NewResourceManager(rc, nil, Owner()).Apply(ctx, st.object.DeepCopy().Unstructured, r.ssa)
+		for range rehearse.Again {
+			rc = rehearse.New(r.client, nil, nil)
+			entry, err = ssa.NewResourceManager(rc, nil, Owner()).Apply(ctx, st.object.DeepCopy().Unstructured, r.ssa)
+			if !errors.Is(err, rehearse.ErrWrite) || !rc.Stale() {
+				break
+			}
+		}
 		if err != nil && !r.passes(st.object, err) {
 			return retry.Permanent(err)
 		}

@@ -31,10 +31,19 @@ func Transient(err error) bool {
 		return !manager
 	}
 	if status := apierrors.APIStatus(nil); errors.As(err, &status) {
-		code := status.Status().Code
-		return code == http.StatusTooManyRequests || code >= http.StatusInternalServerError || strings.Contains(status.Status().Message, "etcdserver:")
+		code, message := status.Status().Code, status.Status().Message
+		if isSchemaError(message) {
+			return false
+		}
+		return code == http.StatusTooManyRequests || code >= http.StatusInternalServerError || strings.Contains(message, "etcdserver:")
 	}
 	return Disconnected(err)
+}
+
+// isSchemaError reports whether server-side apply could not make sense of an
+// object. Kubernetes answers that with 500, as if it had failed itself.
+func isSchemaError(message string) bool {
+	return strings.Contains(message, "failed to create typed") || strings.Contains(message, "field not declared in schema")
 }
 
 // Disconnected reports whether a request failed below HTTP: no connection, a

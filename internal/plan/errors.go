@@ -122,5 +122,5 @@ func classOf(err error) Class {
 // object. Kubernetes answers that with 500 and no reason.
 func isSchemaError(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed patch object")
+	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed")
 }

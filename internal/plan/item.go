@@ -183,10 +183,21 @@ func (it *item) exists(err error) bool {
 
 // rehearse plays the apply; a dry run that was made before is not repeated.
 func (r *run) rehearse(ctx context.Context, it *item, live *rehearse.Answer) (*ssa.ChangeSetEntry, error) {
-	rc := rehearse.New(it.client, live, it.dryRun)
-	entry, err := ssa.NewResourceManager(rc, nil, r.options.Owner).Apply(ctx, it.object.DeepCopy().Unstructured, it.node.Rules.SSA)
-	it.dryRun = rc.DryRun
-	return entry, err
+	for attempt := 1; ; attempt++ {
+		rc := rehearse.New(it.client, live, it.dryRun)
+		entry, err := ssa.NewResourceManager(rc, nil, r.options.Owner).Apply(ctx, it.object.DeepCopy().Unstructured, it.node.Rules.SSA)
+		it.dryRun = rc.DryRun
+		if !errors.Is(err, rehearse.ErrWrite) || !rc.Stale() || attempt == rehearse.Again {
+			return entry, err
+		}
+		// What the list brought is older than the dry run. Another reading
+		// may well be of the state that the dry run saw.
+		live = rehearse.Ask(ctx, it.client, it.object.Unstructured, it.key())
+		it.live = live
+		if live.Object == nil || live.Object.GetResourceVersion() != it.dryRun.Object.GetResourceVersion() {
+			it.dryRun = nil
+		}
+	}
 }
 
 func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {

@@ -83,6 +83,18 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 	return answer.Fill(into, key)
 }
 
+// Stale reports whether the object changed between the reading and the dry run,
+// so that a difference of the two says nothing: a controller may just have
+// written to it. A dry run itself does not move the version.
+func (c *Client) Stale() bool {
+	return c.Exists() && c.DryRun != nil && c.DryRun.Object != nil &&
+		c.DryRun.Object.GetResourceVersion() != c.Live.Object.GetResourceVersion()
+}
+
+// Again is how often a stale rehearsal is repeated. An object that changes all
+// the time is then applied as if it had drifted, which does no harm.
+const Again = 3
+
 // Ask reads a live object from the server. A missing one is an answer with
 // both fields nil.
 func Ask(ctx context.Context, c client.Client, like *unstructured.Unstructured, key client.ObjectKey, opts ...client.GetOption) *Answer {
