@@ -92,11 +92,12 @@ func (h logHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case apierrors.IsNotFound(err):
 			status = http.StatusNotFound
 		}
-		http.Error(w, err.Error(), status)
+		w.WriteHeader(status)
+		// A client that went away is not our problem, here and below.
+		_, _ = w.Write([]byte(err.Error()))
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	// A client that went away is not our problem.
 	_, _ = w.Write([]byte(text))
 }
 

@@ -26,12 +26,48 @@ var failModes = []string{
 
 // stageValues are what the stage files refer to.
 type stageValues struct {
-	Prefix      string   // of annotations
-	Provisioner string   // of volumes
-	FailModes   []string // all values of the annotation "fail"
-	ValidImage  string   // regular expression of image references that a runtime can parse
-	Missing     string   // regular expression of image references that no registry has
+	Prefix           string      // of annotations
+	Provisioner      string      // of volumes
+	FailModes        []string    // all values of the annotation "fail"
+	ValidImage       string      // regular expression of image references that a runtime can parse
+	Missing          string      // regular expression of image references that no registry has
+	StepMilliseconds int         // between the states that a failing pod goes through
+	ImageModes       []imageMode // the ways in which an image cannot be had
+	ImagePull        imageMode   // the one of them that is tried again
 }
+
+// imageMode is a way in which an image cannot be had. Messages are the operands of printf in KWOK's templates, where $image is the
+// image reference.
+type imageMode struct {
+	Prefix       string
+	Name         string // value of the annotation "fail"
+	Image        string // regular expression that decides which container's image it is
+	Matches      bool   // whether it is the one that matches, or the one that does not
+	First        string // reason of the container's first waiting state
+	FirstMessage string
+	Event        string // reason of the event
+	EventMessage string
+	Cause        string // the runtime's words, with $image thrice
+}
+
+// notFound is what containerd says about a tag that the registry does not have.
+const notFound = `rpc error: code = NotFound desc = failed to pull and unpack image %q: failed to resolve reference %q: %s: not found`
+
+var (
+	imagePull = imageMode{
+		Prefix: annotationPrefix, Name: "image-pull", Image: missingImage, Matches: true,
+		First: "ErrImagePull", FirstMessage: `"` + notFound + `" $image $image $image`,
+		Event: "Failed", EventMessage: `"Failed to pull image %q: ` + notFound + `" $image $image $image $image`,
+		Cause: notFound,
+	}
+	invalidImage = imageMode{
+		Prefix: annotationPrefix, Name: "invalid-image", Image: validImage, Matches: false,
+		First:        "InvalidImageName",
+		FirstMessage: `"Failed to apply default image tag %q: couldn't parse image name %q: invalid reference format" $image $image`,
+		Event:        "InspectFailed",
+		EventMessage: `"Failed to apply default image tag %q: couldn't parse image name %q: invalid reference format" $image $image`,
+	}
+)
 
 // The grammar of image references (github.com/distribution/reference, without its length limits): host and port, path, tag and
 // digest. Character classes stand where a backslash would have to survive jq, YAML and Go.
@@ -60,6 +96,7 @@ func renderStages() ([]byte, error) {
 		out.WriteString("---\n")
 		err := t.ExecuteTemplate(&out, file[len("stages/"):], stageValues{
 			Prefix: annotationPrefix, Provisioner: volumeProvisioner, FailModes: failModes, ValidImage: validImage, Missing: missingImage,
+			StepMilliseconds: 300, ImageModes: []imageMode{imagePull, invalidImage}, ImagePull: imagePull,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("render the stages: %w", err)
