@@ -5,11 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/object"
 	"github.com/go-git/go-git/v5/plumbing/protocol/packp/capability"
 	"github.com/sluicerun/sluice/internal/retry"
 )
@@ -63,23 +63,6 @@ func (h *history) setRemote(repo *localRepo, remote string) {
 		h.location = l
 		h.header = repo.authorization(l)
 	}
-}
-
-// authorization is the header that CI checkouts leave in the repository's configuration for later fetches.
-func (r *localRepo) authorization(l location) string {
-	for _, sub := range r.config.Section("http").Subsections {
-		prefix, err := parseURL(sub.Name + "x") // a path is needed to parse
-		if err != nil || prefix.scheme != l.scheme || prefix.host != l.host || prefix.port != l.port {
-			continue
-		}
-		for _, header := range sub.OptionAll("extraheader") {
-			name, value, ok := strings.Cut(header, ":")
-			if ok && strings.EqualFold(strings.TrimSpace(name), "authorization") {
-				return strings.TrimSpace(value)
-			}
-		}
-	}
-	return ""
 }
 
 // Ancestry says how another commit, given by its full hash, stands to this one: by the history, never by dates.
@@ -271,12 +254,12 @@ func (q *commitQueue) Pop() any {
 }
 
 func (h *history) commit(hash plumbing.Hash) (*queued, error) {
-	commit, err := h.local.commit(hash)
-	for _, more := range h.deeper {
-		if !errors.Is(err, errObjectMissing) {
+	var commit *object.Commit
+	err := errObjectMissing
+	for _, store := range append(h.deeper[:len(h.deeper):len(h.deeper)], h.local) {
+		if commit, err = store.commit(hash); !errors.Is(err, errObjectMissing) {
 			break
 		}
-		commit, err = more.commit(hash)
 	}
 	if err != nil {
 		return nil, err
@@ -307,7 +290,7 @@ func (h *history) deepen(ctx context.Context, this, that plumbing.Hash, depth in
 	if err != nil {
 		return fmt.Sprintf("its history cannot be fetched: %v", err), nil
 	}
-	h.deeper = append(h.deeper, got.objects)
+	h.deeper = append([]*objects{got.objects}, h.deeper...) // the newest holds the most
 	h.closer = append(h.closer, got.remove)
 	return "", nil
 }

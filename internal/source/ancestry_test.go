@@ -112,6 +112,18 @@ func TestAncestryOfAShallowCheckout(t *testing.T) {
 		if got.Kind != source.Unknown || strings.Contains(got.Reason, "wrongwrong") {
 			t.Errorf("with a wrong header: %+v", got)
 		}
+
+		gittest.Git(t, dir, "config", "--unset", "http."+u.Scheme+"://"+u.Host+"/.extraheader") // from version 6 on
+		included := filepath.Join(t.TempDir(), "git-credentials.config")
+		gittest.Git(t, dir, "config", "--file", included, "http."+u.Scheme+"://"+u.Host+"/.extraheader", "AUTHORIZATION: basic YWRhOnMzY3IzdA==")
+		gittest.Git(t, dir, "config", "includeIf.gitdir:/github/workspace/.git.path", "/github/runner_temp/none")
+		if got := ancestry(t, open(t, source.Options{Repo: dir}), first); got.Kind != source.Unknown {
+			t.Errorf("without a header: %+v", got)
+		}
+		gittest.Git(t, dir, "config", "includeIf.gitdir:"+filepath.Join(dir, ".git")+".path", included)
+		if got := ancestry(t, open(t, source.Options{Repo: dir}), first); got != want {
+			t.Errorf("with an included header: %+v, want %+v", got, want)
+		}
 	})
 	t.Run("the caller has credentials", func(t *testing.T) {
 		dir := shallow(t)

@@ -126,48 +126,6 @@ func gitFolder(dir string) (*localRepo, error) {
 	return r, nil
 }
 
-// readConfig reads the repository's own configuration: no user's, no machine's, no included files.
-func (r *localRepo) readConfig() error {
-	name := filepath.Join(r.commonDir, "config")
-	r.config = config.New()
-	f, err := os.Open(name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := config.NewDecoder(f).Decode(r.config); err != nil {
-		return failf(ErrUnsupportedRepository, "", "the repository's configuration %q cannot be read: %w", name, err)
-	}
-	// Most extensions do not change how objects and references are read; go-git refuses all it does not know, among them those
-	// that CI checkouts set. These two do change it.
-	extensions := r.config.Section("extensions")
-	if format := extensions.Option("objectFormat"); format != "" && !strings.EqualFold(format, "sha1") {
-		return failf(ErrUnsupportedRepository, "", "the repository %q uses %s object names; only SHA-1 repositories can be read", r.gitDir, format)
-	}
-	if format := extensions.Option("refStorage"); format != "" && !strings.EqualFold(format, "files") {
-		return failf(ErrUnsupportedRepository, "convert a copy with `git refs migrate --ref-format=files`, or name the repository by its URL",
-			"the repository %q keeps its references as %s; only files can be read", r.gitDir, format)
-	}
-	return nil
-}
-
-// remoteURL is the URL of origin or, without one, of the only remote.
-func (r *localRepo) remoteURL() string {
-	remotes := r.config.Section("remote").Subsections
-	if len(remotes) == 1 {
-		return remotes[0].Option("url")
-	}
-	for _, remote := range remotes {
-		if remote.Name == "origin" {
-			return remote.Option("url")
-		}
-	}
-	return ""
-}
-
 // references reads HEAD and all loose and packed references.
 func (r *localRepo) references() (*references, error) {
 	var files billy.Filesystem = osfs.New(r.gitDir)

@@ -74,6 +74,8 @@ func (o *objects) add(gitDir string, seen map[string]bool) error {
 	return lines.Err()
 }
 
+// openStore opens one object folder. go-git's ExclusiveAccess, which would spare a look at the disk per object, does not go
+// with its HasEncodedObject: that then finds no packed object.
 func openStore(gitDir string) *filesystem.ObjectStorage {
 	return filesystem.NewObjectStorageWithOptions(
 		dotgit.New(osfs.New(gitDir)), cache.NewObjectLRU(objectCacheSize), filesystem.Options{KeepDescriptors: true})

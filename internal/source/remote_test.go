@@ -472,7 +472,7 @@ func TestCancelEndsAHangingServer(t *testing.T) {
 				cancel(stop)
 			}()
 			_, err := source.Open(ctx, o)
-			if took := time.Since(at); took > time.Second {
+			if took := time.Since(at); took > 2*time.Second { // milliseconds, on a machine with time
 				t.Errorf("ended %v after the cancel", took)
 			}
 			if !errors.Is(err, stop) {
