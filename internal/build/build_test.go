@@ -52,6 +52,14 @@ func load(t *testing.T, file string) testCase {
 // parse reads a Kustomization without the checks that discover makes.
 func parse(t *testing.T, text []byte) *flux.Kustomization {
 	t.Helper()
+	k, err := loose(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func loose(text string) (*flux.Kustomization, error) {
 	var typed kustomizev1.Kustomization
 	var loose struct {
 		Spec struct {
@@ -60,8 +68,8 @@ func parse(t *testing.T, text []byte) *flux.Kustomization {
 			PatchesJSON6902       []map[string]any `json:"patchesJson6902"`
 		} `json:"spec"`
 	}
-	if err := errors.Join(yaml.Unmarshal(text, &typed), yaml.Unmarshal(text, &loose)); err != nil {
-		t.Fatal(err)
+	if err := errors.Join(yaml.Unmarshal([]byte(text), &typed), yaml.Unmarshal([]byte(text), &loose)); err != nil {
+		return nil, err
 	}
 	typed.Spec.SourceRef.Kind, typed.Spec.SourceRef.Name = "GitRepository", "repo"
 	return &flux.Kustomization{
@@ -74,7 +82,7 @@ func parse(t *testing.T, text []byte) *flux.Kustomization {
 		},
 		File: "clusters/app.yaml",
 		Line: 3,
-	}
+	}, nil
 }
 
 // render writes what a build gave as the want- files.
