@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -278,7 +279,7 @@ func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.Part
 			// status never rests.
 			preconditions.ResourceVersion = &version
 		}
-		err = c.Delete(ctx, f.live.DeepCopy(), preconditions, client.PropagationPolicy(metav1.DeletePropagationBackground))
+		err = c.Delete(ctx, shell(f.live), preconditions, client.PropagationPolicy(metav1.DeletePropagationBackground))
 		switch {
 		case err == nil:
 			r.Outcome, r.Reason = Deleted, ""
@@ -297,6 +298,15 @@ func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.Part
 		r.Err = inventory.Access(err, fmt.Sprintf("delete %s", r.Ref), "delete", mapping.Resource.GroupResource(), r.Ref.Namespace)
 		return nil
 	}
+}
+
+// shell is as much of an object as a request to delete it needs, in the one form that clients take of every kind.
+func shell(live *metav1.PartialObjectMetadata) *unstructured.Unstructured {
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(live.GroupVersionKind())
+	o.SetNamespace(live.Namespace)
+	o.SetName(live.Name)
+	return o
 }
 
 // hasFinalizers leaves out those of Kubernetes itself, which no controller of a Kustomization has to remove.
