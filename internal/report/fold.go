@@ -67,8 +67,8 @@ func (f *Fold) Emit(e event.Event) {
 		f.notice(e)
 	case event.NodeStarted:
 		r := f.row(e.Node)
-		if r.Started.IsZero() {
-			r.Started = e.Time.UTC()
+		if !r.begun {
+			r.begun, r.Started = true, e.Time.UTC()
 			f.ran = append(f.ran, r)
 		}
 		r.State, r.Attempts, r.MaxAttempts, r.appliedAt = Running, e.Attempt, e.Attempts, time.Time{}
@@ -230,9 +230,10 @@ func (f *Fold) applied(c event.Change) {
 
 func (f *Fold) finishedNode(e event.NodeFinished) {
 	r := f.row(e.Node)
-	if r.Started.IsZero() {
+	if !r.begun && !r.ended {
 		f.ended = append(f.ended, r)
 	}
+	r.ended = true
 	r.State, r.BlockedBy, r.Finished = State(e.Result), e.BlockedBy, e.Time.UTC()
 	r.Duration, r.Waited = Seconds(e.Duration), Seconds(e.Waited)
 	r.Failures = nil
@@ -344,7 +345,7 @@ func (f *Fold) orderedRows() []Row {
 		add(r)
 	}
 	for _, r := range f.found {
-		if r.Started.IsZero() && r.Finished.IsZero() {
+		if !r.begun && !r.ended {
 			add(r)
 		}
 	}

@@ -308,7 +308,7 @@ func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 	case event.Failed, event.Unhealthy:
 		return []Line{l.timed(l.node("✗ ", e.Node, text, Bad), e.Duration)}
 	case event.Cancelled:
-		if r.Started.IsZero() && !l.options.Verbose {
+		if !r.begun && !l.options.Verbose {
 			return nil
 		}
 		return []Line{l.timed(l.node("✗ ", e.Node, text, Warn), e.Duration)}
@@ -416,7 +416,7 @@ func (l *Live) waits(now time.Time) string {
 	var parts []string
 	more := 0
 	for _, r := range l.fold.ran {
-		if !r.Finished.IsZero() {
+		if r.ended {
 			continue
 		}
 		if len(parts) == maxWaits {

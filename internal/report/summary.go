@@ -131,7 +131,7 @@ type Summary struct {
 	Images []Image `json:"images"`
 	// Everything that went wrong, the worst first.
 	Failures []Failure `json:"failures"`
-	// What sluice wants to tell apart from failures; equal notices are one entry.
+	// What there is to know besides failures; equal notices are one entry.
 	Notices []Notice `json:"notices"`
 	// The dependency graph.
 	Graph Graph `json:"graph"`
@@ -272,8 +272,9 @@ type Row struct {
 	// The Kustomizations that were not run because of this one.
 	Blocks []string `json:"blocks,omitempty"`
 
-	appliedAt time.Time
-	timeout   time.Duration
+	begun, ended bool // whether it was started, and whether it came to its end
+	appliedAt    time.Time
+	timeout      time.Duration
 }
 
 // Object is an object, what was done to it and how it is.
@@ -324,7 +325,7 @@ type Image struct {
 type Prune struct {
 	// How many objects were to be deleted.
 	Planned int `json:"planned"`
-	// What was deleted or kept, in that order of events.
+	// What was deleted or kept, in the order in which it happened.
 	Objects []Object `json:"objects"`
 	// What could not be deleted.
 	Failures []Failure `json:"failures,omitempty"`

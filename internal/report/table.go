@@ -14,7 +14,7 @@ func TableRow(r *Row) []string {
 	c := r.Counts
 	cells := []string{r.Name, r.State.Verdict(), strconv.Itoa(c.Created), strconv.Itoa(c.Configured + c.Recreated),
 		strconv.Itoa(c.Deleted), strconv.Itoa(c.Unchanged), r.Waited.String(), r.Duration.String()}
-	if r.Started.IsZero() {
+	if !r.begun {
 		for i := 2; i < len(cells); i++ {
 			if i != 4 || c.Deleted == 0 {
 				cells[i] = "-"

@@ -47,7 +47,7 @@ func headline(s *Summary) string {
 		}
 		done := 0
 		for _, r := range s.Rows {
-			if !r.Finished.IsZero() {
+			if r.ended {
 				done++
 			}
 		}
@@ -317,7 +317,7 @@ func cancelledLines(s *Summary) []Line {
 		switch {
 		case r.State == Ready:
 			done = append(done, r.Name)
-		case r.State == Cancelled && !r.Started.IsZero():
+		case r.State == Cancelled && r.begun:
 			flight = append(flight, fmt.Sprintf("%s (%s)", r.Name, Progress(r)))
 		case r.State == Cancelled:
 			waiting = append(waiting, r.Name)

@@ -284,7 +284,7 @@ func RowText(r *Row, name func(id string) string) string {
 	case Excluded:
 		return "left out by --only or --skip"
 	case Cancelled:
-		if r.Started.IsZero() {
+		if !r.begun {
 			return "cancelled before its turn"
 		}
 		return "cancelled: " + Progress(r)

@@ -184,6 +184,19 @@ func TestSummaryIsRewritten(t *testing.T) {
 	}
 }
 
+// Every output is documented, in the order in which it is written.
+func TestOutputsAreDocumented(t *testing.T) {
+	docs := read(t, "../../../docs/reports.md")
+	last := 0
+	for _, name := range OutputNames {
+		at := strings.Index(docs, "\n| `"+name+"` |")
+		if at < last {
+			t.Errorf("docs/reports.md does not describe the output %q in its place", name)
+		}
+		last = max(last, at)
+	}
+}
+
 // What cannot be written is an error at the end and costs no log line.
 func TestUnwritableFiles(t *testing.T) {
 	dir := t.TempDir() // a folder is no file
