@@ -1,0 +1,41 @@
+# What a newcomer needs is Go, make and git; everything else is fetched and
+# built by these targets.
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
+
+.PHONY: help demo test bench lint build clean
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+
+demo: bin/sluice ## deploy the sample repository to a throwaway cluster, three times
+	@$(GO) run ./cmd/kubetest build
+	@$(GO) run ./cmd/kubetest run -- sh testdata/demo.sh
+
+test: ## run every test, against a real API server, with the race detector
+	@echo "building the test cluster's programs (once; later runs reuse them)"
+	@$(GO) run ./cmd/kubetest build
+	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries twice over"
+	$(GO) test -race -timeout 30m ./...
+
+bench: ## time and peak memory beside a raw client on the same API server
+	@$(GO) run ./cmd/kubetest build
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
+
+lint: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+build: bin/sluice ## build bin/sluice
+
+.PHONY: bin/sluice
+bin/sluice:
+	@echo "building bin/sluice"
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/sluice ./cmd/sluice
+
+clean: ## remove what the targets made here
+	rm -rf bin
+
+include cluster.mk

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"time"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Categories of flags, in the order of the help text.
+const (
+	whatGroup    = "What to run"
+	clusterGroup = "The cluster"
+	howGroup     = "How to run"
+	guardGroup   = "Guards (what sluice refuses unless told)"
+	outputGroup  = "Output"
+)
+
+// repoFlags are shared by every command that reads a repository.
+func repoFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "repo", Value: ".", EnvVars: env("REPO"), Category: whatGroup,
+			Usage: "the `REPOSITORY`: a folder of a local Git checkout, or a clone URL (https, ssh, file)"},
+		&cli.StringFlag{Name: "revision", EnvVars: env("REVISION"), Category: whatGroup,
+			Usage: "the `COMMIT`, tag or branch to run; default: the checkout's HEAD, or for a URL the CI job's commit, else the default branch"},
+		&cli.StringFlag{Name: "path", EnvVars: env("PATH"), Category: whatGroup,
+			Usage: "the entry `FOLDER` inside the repository, such as clusters/production; needed unless the repository leaves one choice"},
+		&cli.StringSliceFlag{Name: "var", EnvVars: env("VAR"), Category: whatGroup,
+			Usage: "set a substitution variable, `NAME=VALUE`; wins over all that the repository says; repeatable (in the environment: one per line)"},
+		&cli.StringFlag{Name: "vars-file", EnvVars: env("VARS_FILE"), Category: whatGroup,
+			Usage: "read such variables from a `FILE`, one NAME=VALUE per line; --var wins over it"},
+		&cli.StringSliceFlag{Name: "source", EnvVars: env("SOURCE"), Category: whatGroup,
+			Usage: "serve a source from a local folder or repository, `KIND/NAMESPACE/NAME=PATH`; repeatable"},
+		&cli.StringSliceFlag{Name: "only", EnvVars: env("ONLY"), Category: whatGroup,
+			Usage: "run only Kustomizations that match the `GLOB` on namespace/name; what they depend on must be ready already; repeatable"},
+		&cli.StringSliceFlag{Name: "skip", EnvVars: env("SKIP"), Category: whatGroup,
+			Usage: "leave out Kustomizations that match the `GLOB` on namespace/name; repeatable"},
+		&cli.BoolFlag{Name: "strict-substitution", Value: true, EnvVars: env("STRICT_SUBSTITUTION"), Category: whatGroup,
+			Usage: "fail on a ${variable} that nothing sets and that has no default, as Flux does; false: it becomes empty"},
+		&cli.StringFlag{Name: "substitute-precedence", Value: "inline", EnvVars: env("SUBSTITUTE_PRECEDENCE"), Category: whatGroup,
+			Usage: "which of two values wins: `inline` (postBuild.substitute, as Flux) or from (postBuild.substituteFrom)"},
+	}
+}
+
+// runFlags are those that only a run has.
+func runFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "kubeconfig", EnvVars: env("KUBECONFIG"), Category: clusterGroup,
+			Usage: "the kubeconfig `FILE`; default: what KUBECONFIG names, else ~/.kube/config, else the pod's own account"},
+		&cli.StringFlag{Name: "context", EnvVars: env("CONTEXT"), Category: clusterGroup,
+			Usage: "the kubeconfig's `CONTEXT`; default: its current one"},
+		&cli.StringFlag{Name: "as", EnvVars: env("AS"), Category: clusterGroup,
+			Usage: "act as this `USER`, as kubectl's --as does"},
+		&cli.StringFlag{Name: "state-namespace", Value: "flux-system", EnvVars: env("STATE_NAMESPACE"), Category: clusterGroup,
+			Usage: "the `NAMESPACE` for sluice's records and lock; made if it is missing"},
+
+		&cli.IntFlag{Name: "concurrency", Value: 8, EnvVars: env("CONCURRENCY"), Category: howGroup,
+			Usage: "how many Kustomizations are applied at once"},
+		&cli.StringFlag{Name: "wait", Value: "auto", EnvVars: env("WAIT"), Category: howGroup,
+			Usage: "what to wait for before dependents start: `auto` (what the spec says; if it says nothing, the workloads that were applied), " +
+				"spec (exactly what the spec says, as Flux), all (every object), none"},
+		&cli.IntFlag{Name: "retries", Value: 2, EnvVars: env("RETRIES"), Category: howGroup,
+			Usage: "how often a failed Kustomization is tried again, after its retryInterval (10s if it sets none)"},
+		&cli.DurationFlag{Name: "timeout", Value: time.Hour, EnvVars: env("TIMEOUT"), Category: howGroup,
+			Usage: "limit for the whole run; keep it below the CI job's own"},
+		&cli.BoolFlag{Name: "keep-going", Value: true, EnvVars: env("KEEP_GOING"), Category: howGroup,
+			Usage: "after a failure go on with the Kustomizations that do not depend on it; false: start nothing more"},
+
+		&cli.BoolFlag{Name: "allow-rollback", EnvVars: env("ALLOW_ROLLBACK"), Category: guardGroup,
+			Usage: "permit a commit that is older than the one that is live"},
+		&cli.BoolFlag{Name: "allow-empty", EnvVars: env("ALLOW_EMPTY"), Category: guardGroup,
+			Usage: "permit a Kustomization that builds to nothing to delete all that it had"},
+		&cli.StringSliceFlag{Name: "allow-delete", EnvVars: env("ALLOW_DELETE"), Category: guardGroup,
+			Usage: "permit the deletion of objects of this `KIND` where a guard protects them (Namespace, CustomResourceDefinition, " +
+				"PersistentVolume, PersistentVolumeClaim); repeatable"},
+		&cli.IntFlag{Name: "max-prune", Value: 50, EnvVars: env("MAX_PRUNE"), Category: guardGroup,
+			Usage: "refuse to delete more than this share of a Kustomization's objects, in `PERCENT`, once it has more than 10"},
+		&cli.DurationFlag{Name: "lock-wait", EnvVars: env("LOCK_WAIT"), Category: guardGroup,
+			Usage: "how long to wait while another run holds the lock of the same root"},
+	}
+}
+
+// outputFlags say what is told of a run, and where.
+func outputFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "output", Value: "auto", EnvVars: env("OUTPUT"), Category: outputGroup,
+			Usage: "the form of the log: `auto` (by where it runs), text, json (one event per line), github, gitlab"},
+		&cli.StringSliceFlag{Name: "report", EnvVars: env("REPORT"), Category: outputGroup,
+			Usage: "also write a report at the end, `FORMAT=FILE` with json, junit, markdown or gitlab-changes; repeatable"},
+		&cli.BoolFlag{Name: "no-color", EnvVars: env("NO_COLOR"), Category: outputGroup,
+			Usage: "no colours on a terminal; the variable NO_COLOR does the same"},
+		&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, EnvVars: env("VERBOSE"), Category: outputGroup,
+			Usage: "also show unchanged objects and every notice"},
+		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, EnvVars: env("QUIET"), Category: outputGroup,
+			Usage: "show only the verdict"},
+	}
+}
+
+func env(name string) []string { return []string{"SLUICE_" + name} }

@@ -1,0 +1,134 @@
+package cli
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"github.com/sluicerun/sluice/internal/redact"
+	"github.com/sluicerun/sluice/internal/report"
+	"github.com/sluicerun/sluice/internal/report/jsonl"
+	"github.com/sluicerun/sluice/internal/report/markdown"
+	"github.com/sluicerun/sluice/internal/report/terminal"
+)
+
+// heartbeat is how often a quiet log shows that the run is alive: a CI job that
+// prints nothing looks as if it hung.
+const heartbeat = time.Minute
+
+// output is where a run is told to, and in which forms.
+type output struct {
+	format  string
+	color   bool
+	live    report.LiveOptions
+	reports []reportFile
+	sys     System
+}
+
+// reportFile is one --report.
+type reportFile struct{ format, path string }
+
+// formats of --report, each with its rendering.
+var reportFormats = map[string]func(io.Writer, report.Summary) error{
+	"json":     report.WriteJSON,
+	"markdown": markdown.Write,
+}
+
+// parseOutput turns the flags about output into a value.
+func parseOutput(c *cli.Context, sys System, p place) (output, error) {
+	out := output{format: c.String("output"), sys: sys, live: report.LiveOptions{Verbose: c.Bool("verbose"), Quiet: c.Bool("quiet")}}
+	if out.format == "auto" {
+		out.format = "text"
+		if p.system != "" {
+			out.format = p.system
+		}
+	}
+	if !slices.Contains([]string{"text", "json", "github", "gitlab"}, out.format) {
+		return out, usagef("run", "--output is auto, text, json, github or gitlab, got %q", out.format)
+	}
+	out.color = !c.Bool("no-color") && sys.Getenv("NO_COLOR") == "" && isTerminal(sys.Stdout)
+	for _, text := range c.StringSlice("report") {
+		format, path, ok := strings.Cut(text, "=")
+		if _, known := reportFormats[format]; !ok || path == "" || !known {
+			return out, usagef("run", "--report %q is not FORMAT=FILE with a format of: %s", text, strings.Join(reportNames(), ", "))
+		}
+		out.reports = append(out.reports, reportFile{format, path})
+	}
+	return out, nil
+}
+
+func reportNames() []string {
+	var names []string
+	for name := range reportFormats {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// open starts the log. The function it returns ends it and gives its first
+// error.
+func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
+	var renderer report.Renderer
+	switch o.format {
+	case "json":
+		renderer = jsonl.New()
+	default:
+		renderer = terminal.New(terminal.Options{Color: o.color, Live: o.live})
+	}
+	ticker := time.NewTicker(heartbeat)
+	stream := report.NewStream(o.sys.Stdout, renderer, ticker.C)
+	return stream, func() error {
+		defer ticker.Stop()
+		return stream.Close()
+	}
+}
+
+// writeReports writes every --report. A file appears whole or not at all.
+func (o output) writeReports(s report.Summary) []error {
+	var errs []error
+	for _, r := range o.reports {
+		var text bytes.Buffer
+		err := reportFormats[r.format](&text, s)
+		if err == nil {
+			err = writeFile(r.path, text.Bytes())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("--report %s=%s: %w", r.format, r.path, err))
+		}
+	}
+	return errs
+}
+
+func writeFile(path string, text []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // gone after the rename
+	if _, err := f.Write(text); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Chmod(0o644); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,144 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/run"
+	"github.com/sluicerun/sluice/internal/source"
+	"github.com/sluicerun/sluice/internal/substitute"
+)
+
+// parseRun turns the flags of run into options. All that is wrong with them is
+// wrong usage.
+func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
+	bad := func(format string, args ...any) (run.Options, error) {
+		return run.Options{}, usagef("run", format, args...)
+	}
+	if c.Args().Present() {
+		return bad("run takes no arguments, got %q", c.Args().First())
+	}
+	o := run.Options{
+		Version: Version(), RunURL: p.runURL, Actor: p.actor, Identity: identity(),
+		Source: source.Options{Repo: c.String("repo"), Revision: c.String("revision"), Name: p.branch},
+		Path:   c.String("path"),
+		Cluster: cluster.Options{
+			Kubeconfig: c.String("kubeconfig"), SearchPaths: cluster.SearchPaths(sys.Getenv, sys.Getenv("HOME")),
+			Context: c.String("context"), As: c.String("as"), UserAgent: "sluice/" + Version(),
+		},
+		StateNamespace: c.String("state-namespace"),
+		Only:           c.StringSlice("only"), Skip: c.StringSlice("skip"),
+		Strict:      c.Bool("strict-substitution"),
+		Concurrency: c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
+		StopOnFailure: !c.Bool("keep-going"),
+		AllowRollback: c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
+		AllowDelete: c.StringSlice("allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
+	}
+	if remote(o.Source.Repo) && o.Source.Revision == "" && p.serves(o.Source.Repo) {
+		o.Source.Revision = p.commit
+	}
+	switch {
+	case o.Concurrency < 1:
+		return bad("--concurrency must be at least 1, got %d", o.Concurrency)
+	case o.Retries < 0:
+		return bad("--retries must not be negative, got %d", o.Retries)
+	case o.Timeout <= 0:
+		return bad("--timeout must be more than 0, got %s", o.Timeout)
+	case o.MaxPrune < 0 || o.MaxPrune > 100:
+		return bad("--max-prune is a percentage from 0 to 100, got %d", o.MaxPrune)
+	case o.LockWait < 0:
+		return bad("--lock-wait must not be negative, got %s", o.LockWait)
+	case o.StateNamespace == "":
+		return bad("--state-namespace must not be empty")
+	}
+	var err error
+	if o.Wait, err = health.ParseMode(c.String("wait")); err != nil {
+		return bad("--wait: %v", err)
+	}
+	switch o.Precedence = substitute.Precedence(c.String("substitute-precedence")); o.Precedence {
+	case substitute.InlineFirst, substitute.FromFirst:
+	default:
+		return bad("--substitute-precedence is inline or from, got %q", o.Precedence)
+	}
+	for flag, globs := range map[string][]string{"only": o.Only, "skip": o.Skip} {
+		for _, glob := range globs {
+			if _, err := path.Match(glob, "namespace/name"); err != nil {
+				return bad("--%s %q is not a glob: %v", flag, glob, err)
+			}
+		}
+	}
+	if o.Vars, err = variables(c.String("vars-file"), c.StringSlice("var")); err != nil {
+		return bad("%v", err)
+	}
+	o.Sources = map[string]string{}
+	for _, s := range c.StringSlice("source") {
+		name, place, ok := strings.Cut(s, "=")
+		if !ok || strings.Count(name, "/") != 2 || place == "" {
+			return bad("--source %q is not of the form KIND/NAMESPACE/NAME=PATH", s)
+		}
+		o.Sources[name] = place
+	}
+	if o.Source.Auth, err = auth(sys.Getenv, o.Source.Repo, p); err != nil {
+		return bad("%v", err)
+	}
+	return o, nil
+}
+
+// variableName is what a variable may be called (S3.9).
+var variableName = regexp.MustCompile(`^[_[:alpha:]][_[:alpha:][:digit:]]*$`)
+
+// variables reads the file of variables and lays those of --var over it. An
+// element with several lines, as the environment gives them, holds one each.
+func variables(file string, given []string) (map[string]string, error) {
+	vars := map[string]string{}
+	set := func(where, text string) error {
+		name, value, ok := strings.Cut(text, "=")
+		if !ok {
+			return fmt.Errorf("%s: %q is not of the form NAME=VALUE", where, name)
+		}
+		if !variableName.MatchString(name) {
+			return fmt.Errorf("%s: %q is no name of a variable; it must match %s", where, name, variableName)
+		}
+		vars[name] = value
+		return nil
+	}
+	if file != "" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, fmt.Errorf("--vars-file: %w", err)
+		}
+		defer f.Close()
+		lines := bufio.NewScanner(f)
+		for n := 1; lines.Scan(); n++ {
+			line := strings.TrimSpace(lines.Text())
+			if line == "" || strings.HasPrefix(line, "#") {
+				continue
+			}
+			if err := set(fmt.Sprintf("--vars-file %s:%d", file, n), line); err != nil {
+				return nil, err
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("--vars-file: %w", err)
+		}
+	}
+	for _, element := range given {
+		for line := range strings.Lines(element) {
+			if line = strings.TrimRight(line, "\r\n"); line == "" {
+				continue
+			}
+			if err := set("--var", line); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return vars, nil
+}

@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/redact"
+	"github.com/sluicerun/sluice/internal/report"
+	"github.com/sluicerun/sluice/internal/run"
+)
+
+func runCommand(sys System, code *int) *cli.Command {
+	return &cli.Command{
+		Name:  "run",
+		Usage: "bring one commit into the cluster, wait until it is healthy, prune what left Git",
+		Description: "Builds every Kustomization below --path, asks the server about each change before the\n" +
+			"first write, then applies them in the order of dependsOn, each gate opening when what\n" +
+			"it waits for is healthy. Objects that left Git are deleted at the end.\n\n" +
+			"Exit codes:\n" +
+			"  0         done: the commit is live and healthy, whether or not anything changed\n" +
+			"  1         failed while applying or pruning; the cluster may be half changed\n" +
+			"  3         invalid: found before the first write, nothing was touched\n" +
+			"  4         refused: lock held, older commit, prune guard, a live Flux controller\n" +
+			"  5         applied, but not healthy in time\n" +
+			"  64        wrong usage\n" +
+			"  130, 143  stopped by SIGINT, SIGTERM\n\n" +
+			"Examples:\n" +
+			"  sluice run --path clusters/production\n" +
+			"  sluice run --path clusters/production --var image_tag=v1.5.2\n" +
+			"  sluice run --repo https://github.com/your-org/gitops --revision main --path clusters/staging --context staging",
+		Flags:           slices.Concat(repoFlags(), runFlags(), outputFlags()),
+		HideHelpCommand: true,
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usagef("run", "%v", err) },
+		Action: func(c *cli.Context) error {
+			p := detect(sys.Getenv)
+			options, err := parseRun(c, sys, p)
+			if err != nil {
+				return err
+			}
+			out, err := parseOutput(c, sys, p)
+			if err != nil {
+				return err
+			}
+			*code = execute(c.Context, options, out, sys)
+			return nil
+		},
+	}
+}
+
+// execute wires a run to its reports: run → redact → every format.
+func execute(ctx context.Context, o run.Options, out output, sys System) int {
+	secrets := redact.New()
+	secrets.Learn(o.Source.Auth.Token, o.Source.Auth.Password, o.Source.Auth.Passphrase, string(o.Source.Auth.SSHKey))
+	fold := report.NewFold()
+	stream, stop := out.open(secrets)
+	outcome := run.Run(ctx, o, run.Sinks{
+		Events: secrets.Sink(event.Tee(stream, fold)),
+		Learn:  secrets.Learn,
+		Public: secrets.Public,
+	})
+	code := outcome.ExitCode
+	if err := stop(); err != nil {
+		printError(sys.Stderr, fmt.Errorf("the log could not be written: %w", err))
+	}
+	for _, err := range out.writeReports(fold.Summary()) {
+		printError(sys.Stderr, err)
+		if code == 0 {
+			code = 1 // what was asked for is not there
+		}
+	}
+	return code
+}
+
+// identity tells this process from every other, also from another attempt of
+// the same CI job.
+func identity() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), strings.ToLower(rand.Text()[:8]))
+}

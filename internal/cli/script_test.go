@@ -1,0 +1,330 @@
+package cli_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/yaml"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/discovery/cached/memory"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/restmapper"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
+	"k8s.io/client-go/util/jsonpath"
+
+	"github.com/sluicerun/sluice/internal/cli"
+	"github.com/sluicerun/sluice/internal/gittest"
+	"github.com/sluicerun/sluice/internal/kubetest"
+)
+
+// TestMain lets the test binary be the sluice command, so that exit codes,
+// streams and signals in the scripts are those of a process.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sluice": func() {
+		ctx, stop := cli.Signals(context.Background())
+		code := cli.Main(ctx, os.Args, cli.System{Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr})
+		stop()
+		os.Exit(code)
+	}})
+}
+
+// TestScript runs every file of testdata/script. A file is a transcript with
+// its input files below it. Beside testscript's own commands there are:
+//
+//	cluster                     a fresh cluster; KUBECONFIG names it
+//	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
+//	copy SOURCE FOLDER          copy a folder of testdata/repos
+//	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
+//	kube apply FILE             create or change objects as a person would
+//	kube delete KIND NAME       delete an object
+//	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
+//	rewrite FILE OLD NEW        replace text in a file
+//
+// KIND is "v1/ConfigMap" or "apps/v1/Deployment"; NAME is "namespace/name" or
+// "name".
+func TestScript(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 filepath.Join(root, "testdata", "script"),
+		RequireExplicitExec: true,
+		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
+			env.Setenv("TESTDATA", filepath.Join(root, "testdata"))
+			env.Values["repos"] = map[string]*gittest.Repo{}
+			env.Values["cluster"] = &clusterSlot{}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"cluster": startCluster,
+			"commit":  commit,
+			"copy":    copyRepo,
+			"kube":    kube,
+			"rewrite": rewrite,
+		},
+	})
+}
+
+func startCluster(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: cluster")
+	}
+	c, err := kubetest.Start(context.Background(), kubetest.Options{})
+	ts.Check(err)
+	ts.Defer(func() { ts.Check(c.Stop()) })
+	ts.Setenv("KUBECONFIG", c.Kubeconfig())
+	ts.Value("cluster").(*clusterSlot).Cluster = c
+}
+
+// clusterSlot holds a script's cluster once it has started one.
+type clusterSlot struct{ *kubetest.Cluster }
+
+func commit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: commit FOLDER MESSAGE")
+	}
+	repos := ts.Value("repos").(map[string]*gittest.Repo)
+	dir := ts.MkAbs(args[0])
+	repo := repos[dir]
+	if repo == nil {
+		var err error
+		repo, err = gittest.Create(dir)
+		ts.Check(err)
+		repos[dir] = repo
+	}
+	hash, err := repo.CommitFolder(args[1], dir)
+	ts.Check(err)
+	ts.Setenv("COMMIT", hash)
+	ts.Logf("%s", hash)
+}
+
+func copyRepo(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: copy REPO FOLDER")
+	}
+	ts.Check(os.CopyFS(ts.MkAbs(args[1]), os.DirFS(filepath.Join(ts.Getenv("TESTDATA"), "repos", args[0]))))
+}
+
+func rewrite(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: rewrite FILE OLD NEW")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.Contains(text, args[1]) {
+		ts.Fatalf("%s does not contain %q", args[0], args[1])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.ReplaceAll(text, args[1], args[2])), 0o644))
+}
+
+func kube(ts *testscript.TestScript, neg bool, args []string) {
+	c := ts.Value("cluster").(*clusterSlot).Cluster
+	if c == nil {
+		ts.Fatalf("no cluster: start one with the command cluster")
+	}
+	k, err := newKubeClient(c)
+	ts.Check(err)
+	ctx, cancel := context.WithTimeoutCause(context.Background(), time.Minute, errors.New("not so within a minute"))
+	defer cancel()
+	err = k.run(ctx, ts, args)
+	switch {
+	case neg && err == nil:
+		ts.Fatalf("unexpected success")
+	case neg && !apierrors.IsNotFound(err):
+		ts.Fatalf("failed, but not because it does not exist: %v", err)
+	case !neg:
+		ts.Check(err)
+	}
+}
+
+// kubeClient is a small kubectl for the scripts.
+type kubeClient struct {
+	client dynamic.Interface
+	mapper meta.RESTMapper
+}
+
+func newKubeClient(c *kubetest.Cluster) (*kubeClient, error) {
+	d, err := discovery.NewDiscoveryClientForConfig(c.Config())
+	if err != nil {
+		return nil, err
+	}
+	client, err := dynamic.NewForConfig(c.Config())
+	if err != nil {
+		return nil, err
+	}
+	return &kubeClient{client: client, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))}, nil
+}
+
+func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []string) error {
+	switch {
+	case len(args) >= 3 && args[0] == "get":
+		return k.get(ctx, ts.Stdout(), args[1], args[2], args[3:])
+	case len(args) == 2 && args[0] == "apply":
+		return k.apply(ctx, ts.ReadFile(args[1]))
+	case len(args) == 3 && args[0] == "delete":
+		resource, name, err := k.resource(args[1], args[2])
+		if err != nil {
+			return err
+		}
+		return resource.Delete(ctx, name, metav1.DeleteOptions{})
+	case len(args) == 3 && args[0] == "await":
+		return k.await(ctx, args[1], args[2], "", "")
+	case len(args) == 5 && args[0] == "await":
+		return k.await(ctx, args[1], args[2], args[3], args[4])
+	}
+	return fmt.Errorf("usage: kube get|apply|delete|await …, got %q", args)
+}
+
+func (k *kubeClient) resource(kind, name string) (dynamic.ResourceInterface, string, error) {
+	at := strings.LastIndex(kind, "/")
+	if at < 0 {
+		return nil, "", fmt.Errorf("kind %q is not of the form version/Kind or group/version/Kind", kind)
+	}
+	gv, err := schema.ParseGroupVersion(kind[:at])
+	if err != nil {
+		return nil, "", err
+	}
+	mapping, err := k.mapper.RESTMapping(gv.WithKind(kind[at+1:]).GroupKind(), gv.Version)
+	if err != nil {
+		return nil, "", err
+	}
+	namespace, rest, namespaced := strings.Cut(name, "/")
+	if !namespaced {
+		return k.client.Resource(mapping.Resource), name, nil
+	}
+	return k.client.Resource(mapping.Resource).Namespace(namespace), rest, nil
+}
+
+func (k *kubeClient) get(ctx context.Context, w io.Writer, kind, name string, path []string) error {
+	resource, name, err := k.resource(kind, name)
+	if err != nil {
+		return err
+	}
+	o, err := resource.Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if len(path) == 0 {
+		unstructured.RemoveNestedField(o.Object, "metadata", "managedFields")
+		text, err := json.MarshalIndent(o, "", "  ")
+		fmt.Fprintf(w, "%s\n", text)
+		return err
+	}
+	text, err := query(o, path[0])
+	fmt.Fprintln(w, text)
+	return err
+}
+
+func query(o *unstructured.Unstructured, path string) (string, error) {
+	p := jsonpath.New("").AllowMissingKeys(true)
+	if err := p.Parse(path); err != nil {
+		return "", err
+	}
+	var text bytes.Buffer
+	err := p.Execute(&text, o.Object)
+	return text.String(), err
+}
+
+func (k *kubeClient) apply(ctx context.Context, text string) error {
+	decoder := yaml.NewYAMLOrJSONDecoder(strings.NewReader(text), 4096)
+	for {
+		var o unstructured.Unstructured
+		err := decoder.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		name := o.GetName()
+		if ns := o.GetNamespace(); ns != "" {
+			name = ns + "/" + name
+		}
+		resource, name, err := k.resource(o.GetAPIVersion()+"/"+o.GetKind(), name)
+		if err != nil {
+			return err
+		}
+		body, err := o.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		force := true
+		if _, err := resource.Patch(ctx, name, types.ApplyPatchType, body, metav1.PatchOptions{FieldManager: "kubectl", Force: &force}); err != nil {
+			return err
+		}
+	}
+}
+
+// await watches one object until it exists, or until the path has the value.
+func (k *kubeClient) await(ctx context.Context, kind, name, path, value string) error {
+	resource, name, err := k.resource(kind, name)
+	if err != nil {
+		return err
+	}
+	one := fields.OneTermEqualSelector("metadata.name", name).String()
+	lw := &cache.ListWatch{
+		ListWithContextFunc: func(ctx context.Context, o metav1.ListOptions) (runtime.Object, error) {
+			o.FieldSelector = one
+			return resource.List(ctx, o)
+		},
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			o.FieldSelector = one
+			return resource.Watch(ctx, o)
+		},
+	}
+	_, err = watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
+		o, ok := e.Object.(*unstructured.Unstructured)
+		if !ok || e.Type == watch.Deleted {
+			return false, nil
+		}
+		if path == "" {
+			return true, nil
+		}
+		text, err := query(o, path)
+		return text == value, err
+	})
+	if err != nil {
+		return fmt.Errorf("awaiting %s %s %s %s: %w", kind, name, path, value, err)
+	}
+	return nil
+}
+
+// Every script must say in its first line what it shows.
+func TestScriptsSayWhatTheyShow(t *testing.T) {
+	files, err := filepath.Glob("../../testdata/script/*.txtar")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no scripts found: %v", err)
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`^# \S`).Match(text) {
+			t.Errorf("%s does not begin with a comment", file)
+		}
+	}
+}

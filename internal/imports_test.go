@@ -1,0 +1,144 @@
+// Package internal_test holds the rules of the house: which package may import
+// what, and why. A test reads them, so a change of the layout is a change of
+// this table.
+package internal_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sluicerun/sluice"
+
+// rule says what a package may import beside the standard library: packages
+// of this module by their name under internal/, and modules by prefix.
+type rule struct {
+	internal []string
+	external []string
+	// why the rule is as it is.
+	why string
+}
+
+// Prefixes used more than once.
+const (
+	apimachinery = "k8s.io/apimachinery"
+	clientgo     = "k8s.io/client-go"
+	k8sapi       = "k8s.io/api"
+	runtimeC     = "sigs.k8s.io/controller-runtime/pkg/client"
+	fluxapi      = "github.com/fluxcd/pkg/apis"
+	kustomizeAPI = "github.com/fluxcd/kustomize-controller/api"
+	ssa          = "github.com/fluxcd/pkg/ssa"
+	cliutils     = "github.com/fluxcd/cli-utils"
+)
+
+var rules = map[string]rule{
+	"flux":       {external: []string{kustomizeAPI, fluxapi, apimachinery}, why: "stages share nouns, not code"},
+	"event":      {why: "engine and reports meet only here"},
+	"graph":      {why: "a pure function can be tested to the corners"},
+	"retry":      {why: "policy is data; errors decide, the loop obeys"},
+	"schedule":   {internal: []string{"graph"}, why: "concurrency is tested with fake steps and fake time"},
+	"source":     {internal: []string{"retry"}, external: []string{"github.com/go-git", "golang.org/x/crypto/ssh"}, why: "git, its credentials and its network in one place"},
+	"discover":   {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
+	"build":      {internal: []string{"flux"}, external: []string{"sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
+	"substitute": {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
+	"cluster":    {internal: []string{"retry"}, external: []string{clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
+	"plan":       {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, runtimeC, clientgo, apimachinery, k8sapi, "k8s.io/apiextensions-apiserver", "sigs.k8s.io/structured-merge-diff", "golang.org/x/sync"}, why: "plan and run are one code up to the first write"},
+	"apply":      {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi, "golang.org/x/sync"}, why: "what users declared is written in one place"},
+	"health":     {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, clientgo, apimachinery, k8sapi}, why: "one meaning of ready"},
+	"inventory":  {internal: []string{"flux"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "pruning is only as right as this, so it is tested as sets"},
+	"prune":      {internal: []string{"flux", "inventory", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "what is removed, and why, is decided in one place"},
+	"lock":       {internal: []string{"retry"}, external: []string{runtimeC, clientgo, apimachinery, k8sapi}, why: "one run of a root at a time"},
+	"run": {
+		internal: []string{"apply", "build", "cluster", "discover", "event", "flux", "graph", "health", "inventory", "lock", "plan", "prune", "retry", "schedule", "source", "substitute"},
+		external: []string{runtimeC, apimachinery}, why: "one run for one commit; it knows the whole and never prints",
+	},
+	"redact":          {internal: []string{"event"}, why: "masked before fan-out, so every report is covered"},
+	"report":          {internal: []string{"event"}, why: "one truth for all formats"},
+	"report/terminal": {internal: []string{"event", "report"}, external: []string{"golang.org/x/term"}, why: "one rendering"},
+	"report/github":   {internal: []string{"event", "report"}, external: []string{"github.com/sethvargo/go-githubactions"}, why: "one rendering; go-githubactions only here"},
+	"report/gitlab":   {internal: []string{"event", "report"}, why: "one rendering"},
+	"report/jsonl":    {internal: []string{"event", "report"}, why: "one rendering"},
+	"report/junit":    {internal: []string{"event", "report"}, why: "one rendering"},
+	"report/markdown": {internal: []string{"event", "report"}, why: "one rendering"},
+	"cli": {
+		internal: []string{"cluster", "event", "health", "redact", "report", "report/*", "run", "source"},
+		external: []string{"github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
+	},
+}
+
+// testing packages may import what they like, but only tests and the commands
+// for people may import them.
+var testOnly = []string{"kubetest", "gittest", "golden", "report/reporttest", "bench"}
+
+func TestImports(t *testing.T) {
+	out, err := exec.Command("go", "list", "-json=ImportPath,Imports", module+"/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	decoder := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p struct {
+			ImportPath string
+			Imports    []string
+		}
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if name, ok := strings.CutPrefix(p.ImportPath, module+"/cmd/"); ok {
+			checkCommand(t, name, p.Imports)
+			continue
+		}
+		name, ok := strings.CutPrefix(p.ImportPath, module+"/internal/")
+		if !ok || slices.ContainsFunc(testOnly, func(s string) bool { return name == s || strings.HasPrefix(name, s+"/") }) {
+			continue
+		}
+		found[name] = true
+		r, ok := rules[name]
+		if !ok {
+			t.Errorf("internal/%s has no rule: say what it may import and why", name)
+			continue
+		}
+		for _, imp := range p.Imports {
+			if !r.allows(imp) {
+				t.Errorf("internal/%s must not import %s: %s", name, imp, r.why)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(rules)) {
+		if !found[name] {
+			t.Errorf("there is a rule for internal/%s, but no such package", name)
+		}
+	}
+}
+
+func (r rule) allows(imp string) bool {
+	if own, ok := strings.CutPrefix(imp, module+"/internal/"); ok {
+		return slices.ContainsFunc(r.internal, func(name string) bool {
+			folder, all := strings.CutSuffix(name, "/*")
+			return own == name || all && strings.HasPrefix(own, folder+"/")
+		})
+	}
+	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+		return true // the standard library
+	}
+	return slices.ContainsFunc(r.external, func(prefix string) bool {
+		return imp == prefix || strings.HasPrefix(imp, prefix+"/")
+	})
+}
+
+func checkCommand(t *testing.T, name string, imports []string) {
+	for _, imp := range imports {
+		if name == "sluice" && strings.Contains(imp, ".") && imp != module+"/internal/cli" {
+			t.Errorf("cmd/sluice must not import %s: it only starts cli", imp)
+		}
+	}
+}

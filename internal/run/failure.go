@@ -1,0 +1,151 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"reflect"
+	"strings"
+
+	"github.com/sluicerun/sluice/internal/event"
+)
+
+// Errors of stages become failures here and nowhere else. A stage's error may
+// say more than its text through these methods; none of them is required.
+type (
+	hinter     interface{ Hint() string }
+	positioned interface {
+		Position() (file string, line int)
+	}
+	objected interface{ Subject() string }
+	reasoned interface{ Reason() string }
+)
+
+// failures turns an error, or several that were joined, into failures of a
+// node; n may be nil.
+func (r *run) failuresOf(ctx context.Context, phase string, n *node, err error) []event.Failure {
+	var all []event.Failure
+	for _, e := range unjoin(err) {
+		all = append(all, r.failure(ctx, phase, n, e))
+	}
+	return all
+}
+
+func (r *run) failure(ctx context.Context, phase string, n *node, err error) event.Failure {
+	f := event.Failure{Phase: phase, Reason: defaultReason[phase], Text: err.Error()}
+	if n != nil {
+		f.Node, f.File, f.Line = n.ID.String(), n.File, n.Line
+		if !strings.Contains(f.Text, f.Node) {
+			f.Text = f.Node + ": " + f.Text
+		}
+	}
+	if e, ok := as[hinter](err); ok {
+		f.Hint = e.Hint()
+	}
+	if e, ok := as[positioned](err); ok {
+		if file, line := e.Position(); file != "" {
+			f.File, f.Line = file, line
+		}
+	}
+	if e, ok := as[objected](err); ok {
+		f.Object = e.Subject()
+	}
+	if e, ok := as[reasoned](err); ok && e.Reason() != "" {
+		f.Reason = e.Reason()
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		f.Reason = "Cancelled"
+		if _, ok := context.Cause(ctx).(*TimeoutError); ok {
+			f.Reason = "RunTimeout"
+		}
+	}
+	return f
+}
+
+// defaultReason is the stable code of a failure that brings none.
+var defaultReason = map[string]string{
+	"source": "SourceFailed", "discover": "InvalidKustomization", "build": "BuildFailed", "substitute": "SubstitutionFailed",
+	"graph": "InvalidGraph", "cluster": "ClusterUnavailable", "plan": "DryRunFailed", "lock": "LockFailed", "guard": "Refused",
+	"apply": "ApplyFailed", "health": "HealthCheckFailed", "prune": "PruneFailed", "record": "RecordFailed",
+}
+
+// as is errors.As with the target as the result.
+func as[T any](err error) (T, bool) {
+	var target T
+	ok := errors.As(err, &target)
+	return target, ok
+}
+
+// joined is the type behind errors.Join. Other errors that wrap several mean
+// one thing by them and must not be taken apart.
+var joined = reflect.TypeOf(errors.Join(errors.New("")))
+
+// unjoin returns the errors that errors.Join joined, at any depth, in order.
+func unjoin(err error) []error {
+	if err == nil {
+		return nil
+	}
+	if reflect.TypeOf(err) != joined {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range err.(interface{ Unwrap() []error }).Unwrap() {
+		all = append(all, unjoin(e)...)
+	}
+	return all
+}
+
+// interrupted is the failure of a stage that the end of the context cut short.
+func interrupted(ctx context.Context) event.Failure {
+	cause := context.Cause(ctx)
+	f := event.Failure{Phase: "run", Reason: "Cancelled", Text: cause.Error()}
+	if limit, ok := cause.(*TimeoutError); ok {
+		f.Reason, f.Hint = "RunTimeout", limit.Hint()
+	}
+	return f
+}
+
+// position is "file:line", as far as known.
+func position(file string, line int) string {
+	switch {
+	case file == "":
+		return "an unknown file"
+	case line == 0:
+		return file
+	}
+	return fmt.Sprintf("%s:%d", file, line)
+}
+
+// count is "1 object" or "3 objects".
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// outside says whether a path from the command line points out of the
+// repository.
+func outside(p string) bool {
+	return path.IsAbs(p) || p == ".." || strings.HasPrefix(path.Clean(p), "../") || path.Clean(p) == ".."
+}
+
+// notice tells the user something, once per text.
+func (r *run) notice(n event.Notice) {
+	key := n.Code + "\x00" + n.Node + "\x00" + n.Text
+	r.noticeOnce(key, n)
+}
+
+// noticeOnce is notice with the key that decides what is the same.
+func (r *run) noticeOnce(key string, n event.Notice) {
+	r.mu.Lock()
+	told := r.told[key]
+	r.told[key] = true
+	r.mu.Unlock()
+	if told {
+		return
+	}
+	n.At = now()
+	r.emit(n)
+}

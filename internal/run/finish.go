@@ -1,0 +1,211 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/inventory"
+)
+
+// finishLimit is what saving records and freeing the lock may take once the run
+// itself has ended: a CI system kills the job a few seconds after it cancels.
+const finishLimit = 4 * time.Second
+
+// finish saves the records, frees the lock and gives the verdict. It works on a
+// context of its own, since the run's may have ended.
+func (r *run) finish(ctx context.Context) Outcome {
+	detached, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), finishLimit, errors.New("saving took too long"))
+	defer cancel()
+
+	for _, n := range r.sorted() {
+		// Nodes that were announced and whose turn never came end here.
+		if _, over := r.ends[n.ID]; !over && r.writing {
+			r.ends[n.ID] = event.NodeFinished{At: now(), Node: n.ID.String(), Result: event.Cancelled}
+			r.emit(r.ends[n.ID])
+		}
+	}
+	verdict := r.judge(ctx)
+	saved := true
+	if r.writing {
+		if err := r.save(detached, verdict); err != nil {
+			saved = false
+			r.failures = append(r.failures, r.failuresOf(ctx, "record", nil, err)...)
+			if verdict == event.Live {
+				verdict = event.VerdictFailed
+			}
+		}
+	}
+	if r.held != nil {
+		if err := r.held.Release(); err != nil {
+			r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
+				Hint: "it frees itself within seconds"})
+		}
+	}
+	outcome := Outcome{Verdict: verdict, ExitCode: exitCode(ctx, verdict)}
+	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
+		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: r.next(verdict), Duration: time.Since(r.began)})
+	return outcome
+}
+
+// judge is the answer to "is this commit live and healthy?": the worst of what
+// happened, an end from outside before all others.
+func (r *run) judge(ctx context.Context) event.Verdict {
+	if ctx.Err() != nil {
+		if _, limit := context.Cause(ctx).(*TimeoutError); !limit {
+			if _, stopped := context.Cause(ctx).(exitCoder); stopped || !r.writing {
+				return event.VerdictCancelled
+			}
+		}
+	}
+	if r.verdict != "" {
+		return r.verdict
+	}
+	verdict := event.Live
+	for _, end := range r.ends {
+		switch end.Result {
+		case event.Failed, event.NotRun, event.Cancelled:
+			if end.Result == event.NotRun && r.causeOf(end) == event.Unhealthy {
+				verdict = worse(verdict, event.VerdictUnhealthy)
+				continue
+			}
+			verdict = worse(verdict, event.VerdictFailed)
+		case event.Unhealthy:
+			verdict = worse(verdict, event.VerdictUnhealthy)
+		}
+	}
+	return verdict
+}
+
+// causeOf returns how the node ended that another was not run for.
+func (r *run) causeOf(end event.NodeFinished) event.Result {
+	for id, other := range r.ends {
+		if id.String() == end.BlockedBy {
+			return other.Result
+		}
+	}
+	return event.Failed
+}
+
+// worse orders the verdicts of a run that wrote: a failed apply leaves the
+// cluster half changed and is worse than one that is only not healthy.
+func worse(a, b event.Verdict) event.Verdict {
+	if a == event.VerdictFailed || b == event.VerdictFailed {
+		return event.VerdictFailed
+	}
+	if a == event.VerdictUnhealthy || b == event.VerdictUnhealthy {
+		return event.VerdictUnhealthy
+	}
+	return a
+}
+
+// save brings the records up to date: how each node ended, and what it still
+// has in the cluster. Only what differs from what is stored is written.
+func (r *run) save(ctx context.Context, verdict event.Verdict) error {
+	at := time.Now().UTC()
+	var errs []error
+	narrowed := map[string]bool{}
+	for _, after := range r.narrow {
+		narrowed[after.ID.String()] = true
+		record := r.state.Records[after.ID]
+		n := r.nodes[after.ID]
+		if n != nil {
+			record = n.record
+		}
+		if record == nil {
+			continue
+		}
+		if after.Delete {
+			errs = append(errs, r.store.Delete(ctx, record))
+			continue
+		}
+		record.Entries = after.Entries
+		if n != nil {
+			r.conclude(record, n, at)
+		}
+		errs = append(errs, r.saveRecord(ctx, record, at))
+	}
+	for _, n := range r.sorted() {
+		if narrowed[n.ID.String()] || n.record == nil || n.excluded || n.started.IsZero() {
+			continue
+		}
+		r.conclude(n.record, n, at)
+		if n.record.Stored() || len(n.record.Entries) > 0 {
+			errs = append(errs, r.saveRecord(ctx, n.record, at))
+		}
+	}
+	root := r.state.Root
+	root.Updated = at
+	root.End(rootResults[verdict], at)
+	errs = append(errs, r.store.SaveRoot(ctx, root))
+	return errors.Join(errs...)
+}
+
+// conclude notes in a node's record how its run ended.
+func (r *run) conclude(record *inventory.Record, n *node, at time.Time) {
+	end, ok := r.ends[n.ID]
+	if !ok {
+		return
+	}
+	record.SetSpec(n.Kustomization)
+	if result, ok := nodeResults[end.Result]; ok {
+		record.Result = result
+	}
+	if end.Result == event.Ready {
+		record.Revision = n.revision
+	}
+}
+
+func (r *run) saveRecord(ctx context.Context, record *inventory.Record, at time.Time) error {
+	record.Updated, record.ToolVersion = at, r.options.Version
+	return r.store.Save(ctx, record)
+}
+
+var nodeResults = map[event.Result]inventory.Result{
+	event.Ready: inventory.Ready, event.Failed: inventory.Failed, event.Unhealthy: inventory.Unhealthy, event.Cancelled: inventory.Cancelled,
+}
+
+var rootResults = map[event.Verdict]inventory.Result{
+	event.Live: inventory.Ready, event.VerdictFailed: inventory.Failed, event.VerdictUnhealthy: inventory.Unhealthy,
+	event.VerdictCancelled: inventory.Cancelled, event.VerdictRefused: inventory.Failed, event.VerdictInvalid: inventory.Failed,
+}
+
+// next says what to do now.
+func (r *run) next(v event.Verdict) string {
+	switch v {
+	case event.VerdictFailed, event.VerdictUnhealthy:
+		if back := r.previous(); back != "" && back != r.commit.Hash {
+			return fmt.Sprintf("put it right and push, or go back: sluice run --path %s --revision %s --allow-rollback", r.path, short(back))
+		}
+		return "put it right and push: the next run goes on from here"
+	case event.VerdictInvalid:
+		return "nothing was touched; put it right and run again"
+	case event.VerdictCancelled:
+		return "run it again: it goes on from here"
+	case event.VerdictRefused:
+		var hints []string
+		for _, f := range r.failures {
+			if f.Hint != "" {
+				hints = append(hints, f.Hint)
+			}
+		}
+		return strings.Join(hints, "; ")
+	}
+	return ""
+}
+
+// previous is the commit of the last run that ended well.
+func (r *run) previous() string {
+	if r.state == nil || r.state.Root == nil {
+		return ""
+	}
+	for _, past := range r.state.Root.History {
+		if past.Result == inventory.Ready {
+			return past.Commit
+		}
+	}
+	return ""
+}

@@ -1,0 +1,308 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/sluicerun/sluice/internal/build"
+	"github.com/sluicerun/sluice/internal/discover"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/plan"
+	"github.com/sluicerun/sluice/internal/source"
+	"github.com/sluicerun/sluice/internal/substitute"
+)
+
+// grown is what grow found.
+type grown struct {
+	nodes map[flux.ID]*node
+	root  flux.ID
+	// rootWritten is set if the repository holds the root's manifest, and
+	// ownSource is then its source: bootstrap made it for this repository.
+	rootWritten bool
+	ownSource   flux.Source
+	sources     map[flux.Source]discover.Source
+	served      map[string]*source.Commit // by what --source names
+	provided    map[variableKey]provided
+	liveVars    map[variableKey]liveVariables
+	toolkit     []toolkitObject
+}
+
+// toolkitObject is an object of another of Flux's APIs, such as a HelmRelease:
+// the cluster must serve its kind.
+type toolkitObject struct {
+	node   flux.ID
+	object flux.Object
+}
+
+func (g *grown) init() {
+	g.nodes = map[flux.ID]*node{}
+	g.sources = map[flux.Source]discover.Source{}
+	g.served = map[string]*source.Commit{}
+	g.provided = map[variableKey]provided{}
+	g.liveVars = map[variableKey]liveVariables{}
+}
+
+// grow finds and builds every Kustomization: the root first, then what its
+// built output holds, to any depth (S16.1). Failures are collected, so that a
+// user sees all of them at once; the nodes they belong to stay in the run as
+// broken ones, so that what depends on them is still checked.
+func (r *run) grow(ctx context.Context) []event.Failure {
+	root, failures := r.plant(ctx)
+	if root == nil {
+		return failures
+	}
+	pending := []*node{root}
+	for len(pending) > 0 {
+		if ctx.Err() != nil {
+			return append(failures, interrupted(ctx))
+		}
+		at, how := r.choose(ctx, pending)
+		n := pending[at]
+		pending = slices.Delete(pending, at, at+1)
+		children, faults := r.fill(ctx, n, how)
+		failures = append(failures, faults...)
+		pending = append(pending, children...)
+	}
+	if len(r.nodes) == 1 && len(failures) == 0 && !r.rootWritten {
+		return []event.Failure{r.noKustomization()}
+	}
+	return failures
+}
+
+// plant makes the root node: the Kustomization that the entry folder holds of
+// itself, as flux bootstrap writes it, or one that sluice makes up.
+func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
+	entry, fail := r.entry()
+	if fail != nil {
+		return nil, []event.Failure{*fail}
+	}
+	r.path = entry
+	madeUp := discover.DefaultRoot(entry, r.options.StateNamespace)
+	root := &node{Kustomization: madeUp, tree: r.commit.FS, revision: r.commit.Revision}
+	r.root = madeUp.ID
+	if failures := r.render(ctx, root); len(failures) > 0 {
+		r.nodes[root.ID] = root
+		return nil, failures
+	}
+	// The first look decides only which Kustomization is the root; its
+	// faults are those that the second one, in fill, reports.
+	first, err := discover.Split(madeUp.ID, root.tree, root.rendered)
+	if err == nil {
+		if self := discover.SelfReference(first, entry); self != nil {
+			self.Parent = flux.ID{}
+			root = &node{Kustomization: self, tree: r.commit.FS, revision: r.commit.Revision}
+			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
+			if failures := r.render(ctx, root); len(failures) > 0 {
+				r.nodes[root.ID] = root
+				return nil, failures
+			}
+		}
+	}
+	r.nodes[root.ID] = root
+	return root, nil
+}
+
+// render runs kustomize for a node.
+func (r *run) render(ctx context.Context, n *node) []event.Failure {
+	result, err := build.Build(ctx, n.tree, n.Kustomization)
+	for _, notice := range result.Notices {
+		r.notice(event.Notice{Level: event.Info, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+			File: notice.File, Text: notice.Text, Hint: notice.Hint})
+	}
+	if err != nil {
+		n.broken = true
+		return r.failuresOf(ctx, "build", n, err)
+	}
+	n.rendered = result.Objects
+	r.sinks.Public(n.Name, n.Namespace)
+	r.index(n.ID, n.rendered)
+	return nil
+}
+
+// fill makes a rendered node's objects: variables, labels, normalisation; and
+// returns the children among them, rendered.
+func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*node, failures []event.Failure) {
+	if n.Spec.Suspend || n.broken {
+		return nil, nil
+	}
+	if how == deferral {
+		n.deferred = r.deferral(ctx, n)
+		if n.deferred != "" {
+			return nil, nil
+		}
+	}
+	objects, err := r.substitute(ctx, n)
+	if err != nil {
+		n.broken = true
+		return nil, r.failuresOf(ctx, "substitute", n, err)
+	}
+	found, err := discover.Split(n.ID, n.tree, objects)
+	if err != nil {
+		failures = append(failures, r.failuresOf(ctx, "discover", n, err)...)
+	}
+	r.discovered(n, found)
+	failures = append(failures, r.desired(ctx, n, found)...)
+
+	for _, k := range found.Kustomizations {
+		if k.ID == n.ID {
+			continue // the root's own manifest
+		}
+		if other := r.nodes[k.ID]; other != nil {
+			failures = append(failures, duplicate(k, other))
+			continue
+		}
+		k.Parent = n.ID
+		child := &node{Kustomization: k, excluded: !r.options.selects(k.ID)}
+		n.children = append(n.children, k.ID)
+		r.nodes[k.ID] = child
+		children = append(children, child)
+	}
+	for _, child := range children {
+		if child.Spec.Suspend {
+			continue
+		}
+		tree, revision, fail := r.source(ctx, child)
+		if fail != nil {
+			child.broken = true
+			failures = append(failures, *fail)
+			continue
+		}
+		child.tree, child.revision = tree, revision
+		failures = append(failures, r.render(ctx, child)...)
+	}
+	return children, failures
+}
+
+// substitute puts the variables into a node's objects (section 3).
+func (r *run) substitute(ctx context.Context, n *node) ([]flux.Object, error) {
+	if !substitute.Wanted(n.Kustomization, n.rendered) {
+		return n.rendered, nil
+	}
+	options := substitute.Options{Strict: r.options.Strict, Extra: r.options.Vars, Precedence: r.options.Precedence, Tree: n.tree}
+	vars, notices, err := substitute.Load(ctx, n.Kustomization, r.lookup(n), options)
+	if err != nil {
+		return nil, err
+	}
+	r.sinks.Learn(vars.Secrets()...)
+	objects, more, err := substitute.Apply(n.Kustomization, n.rendered, vars, options)
+	for _, notice := range slices.Concat(notices, more) {
+		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+			File: notice.File, Line: notice.Line, Text: notice.Text, Hint: notice.Hint})
+	}
+	return objects, err
+}
+
+// discovered tells what of a build is not applied as it stands.
+func (r *run) discovered(n *node, found discover.Found) {
+	for _, notice := range found.Notices {
+		r.notice(event.Notice{Level: event.Info, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+			File: notice.File, Line: notice.Line, Text: notice.Text, Hint: notice.Hint})
+	}
+	for _, s := range found.Sources {
+		r.sources[s.Source] = s
+	}
+	for _, o := range found.Toolkit {
+		r.toolkit = append(r.toolkit, toolkitObject{node: n.ID, object: o})
+	}
+}
+
+// desired labels and normalises what is to be applied (S0.16).
+func (r *run) desired(ctx context.Context, n *node, found discover.Found) []event.Failure {
+	labelled, err := build.Label(n.Kustomization, slices.Concat(found.Objects, found.Toolkit))
+	if err != nil {
+		return r.failuresOf(ctx, "build", n, err)
+	}
+	objects, dropped, err := plan.Normalize(labelled)
+	for _, d := range dropped {
+		r.notice(event.Notice{Level: event.Warning, Code: "dropped-field", Node: n.ID.String(), Object: d.Object.Ref().String(), File: d.Object.File,
+			Text: fmt.Sprintf("%s: unknown %s dropped, as Flux does: %s", d.Object.Ref(), count(len(d.Paths), "field is", "fields are"), strings.Join(d.Paths, ", ")),
+			Hint: "correct the name or the place"})
+	}
+	if err != nil {
+		return r.failuresOf(ctx, "build", n, err)
+	}
+	n.objects, n.built = objects, true
+	for _, o := range objects {
+		r.sinks.Public(o.GetName(), o.GetNamespace())
+	}
+	r.learnSecrets(objects)
+	r.index(n.ID, objects)
+	return nil
+}
+
+// duplicate says that two manifests declare one Kustomization.
+func duplicate(k *flux.Kustomization, other *node) event.Failure {
+	return event.Failure{Phase: "discover", Reason: "DuplicateKustomization", Node: k.ID.String(), File: k.File, Line: k.Line,
+		Text: fmt.Sprintf("%s is declared twice: in %s and in %s", k.ID, position(other.File, other.Line), position(k.File, k.Line)),
+		Hint: "rename one of them, or remove it"}
+}
+
+// noKustomization says that the entry folder leads to nothing.
+func (r *run) noKustomization() event.Failure {
+	f := event.Failure{Phase: "discover", Reason: "NoKustomization", File: r.path,
+		Text: fmt.Sprintf("no Flux Kustomization found in the build of %q", r.path)}
+	if names := r.candidates(); len(names) > 0 {
+		f.Hint = "give --path one of: " + list(names, 20)
+	} else {
+		f.Hint = "no folder of the repository holds one (apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization)"
+	}
+	return f
+}
+
+// entry decides on the entry folder.
+func (r *run) entry() (string, *event.Failure) {
+	given := r.options.Path
+	if given == "" {
+		names := r.candidates()
+		if len(names) == 1 {
+			return names[0], nil
+		}
+		f := &event.Failure{Phase: "discover", Reason: "PathRequired", Text: "no entry folder given"}
+		if len(names) == 0 {
+			f.Reason, f.Text = "NoKustomization", "the repository holds no Flux Kustomization"
+			f.Hint = "give --path, or add a manifest with apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization"
+			return "", f
+		}
+		f.Hint = "give --path one of: " + list(names, 20)
+		return "", f
+	}
+	if outside(given) {
+		return "", &event.Failure{Phase: "discover", Reason: "PathOutside", Text: fmt.Sprintf("--path %q lies outside the repository", given),
+			Hint: "give the folder relative to the root of the repository, such as clusters/production"}
+	}
+	entry := flux.CleanPath(given)
+	info, err := fs.Stat(r.commit.FS, entry)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		f := &event.Failure{Phase: "discover", Reason: "PathNotFound", Text: fmt.Sprintf("--path %q does not exist at %s", given, r.commit.Revision)}
+		if names := r.candidates(); len(names) > 0 {
+			f.Hint = "folders that hold Kustomizations: " + list(names, 20)
+		} else {
+			f.Hint = "no folder of the repository holds a Kustomization"
+		}
+		return "", f
+	case err != nil:
+		return "", &event.Failure{Phase: "discover", Reason: "PathUnreadable", Text: fmt.Sprintf("--path %q: %v", given, err)}
+	case !info.IsDir():
+		return "", &event.Failure{Phase: "discover", Reason: "PathNotFolder", Text: fmt.Sprintf("--path %q is a file", given),
+			Hint: "give the folder that it lies in"}
+	}
+	return entry, nil
+}
+
+func (r *run) candidates() []string {
+	found, err := discover.Candidates(r.commit.FS)
+	if err != nil {
+		return nil // the tree cannot be read: what is read of it next says why
+	}
+	var names []string
+	for _, c := range found {
+		names = append(names, c.Path)
+	}
+	return names
+}

@@ -1,0 +1,117 @@
+package run
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/source"
+	"github.com/sluicerun/sluice/internal/substitute"
+)
+
+// Options say what to run and how. They are values only: nothing below cli
+// reads a flag or the environment.
+type Options struct {
+	// Version is sluice's own version, RunURL and Actor say who started the
+	// run, where known; they go into reports, records and the lock.
+	// Identity tells this process from every other, also from another attempt
+	// of the same job.
+	Version  string
+	RunURL   string
+	Actor    string
+	Identity string
+
+	// Source says which repository, and which commit of it.
+	Source source.Options
+	// Path is the entry folder; empty if the repository leaves one choice.
+	Path string
+	// Sources serves a source, named "Kind/namespace/name", from somewhere
+	// else than the cluster says: a local folder or repository.
+	Sources map[string]string
+
+	// Cluster says which API server, as whom.
+	Cluster cluster.Options
+	// StateNamespace holds the records and the lock.
+	StateNamespace string
+
+	// Only and Skip are globs on "namespace/name" that restrict the run.
+	// Empty Only means all; Skip is stronger.
+	Only []string
+	Skip []string
+
+	// Vars are substitution variables of highest precedence.
+	Vars map[string]string
+	// Strict fails on variables that nobody sets (S3.16).
+	Strict bool
+	// Precedence says which wins of substitute and substituteFrom. Flux's is
+	// substitute (S3.4).
+	Precedence substitute.Precedence
+
+	// Concurrency is how many Kustomizations are applied at once.
+	Concurrency int
+	// Wait says what is waited for.
+	Wait health.Mode
+	// Retries is how often a failed Kustomization is tried again.
+	Retries int
+	// Timeout limits the whole run.
+	Timeout time.Duration
+	// StopOnFailure starts nothing new after the first failure.
+	StopOnFailure bool
+
+	// AllowRollback permits a commit older than the one that is live.
+	AllowRollback bool
+	// AllowEmpty permits a build without objects to delete everything.
+	AllowEmpty bool
+	// AllowDelete names kinds that the guards would otherwise protect.
+	AllowDelete []string
+	// MaxPrune is the share of a Kustomization's objects, in percent, that
+	// may be deleted without a word once it has more than ten.
+	MaxPrune int
+	// LockWait is how long to wait for another run of the same root.
+	LockWait time.Duration
+}
+
+// Sinks are where a run's facts go.
+type Sinks struct {
+	// Events takes every event; see event.Sink for what it may rely on.
+	Events event.Sink
+	// Learn is told every secret value before an event could hold it. It
+	// must be safe for concurrent use.
+	Learn func(values ...string)
+	// Public is told names that everybody can read anyway, so that a secret
+	// value which equals one does not blank it out. It must be safe for
+	// concurrent use.
+	Public func(values ...string)
+}
+
+// Outcome is the verdict of a run.
+type Outcome struct {
+	Verdict event.Verdict
+	// ExitCode is what the process should exit with.
+	ExitCode int
+}
+
+// exitCoder is a context's cause that knows the process's exit code, as a
+// signal does.
+type exitCoder interface{ ExitCode() int }
+
+// exitCode is the code that stands for a verdict; see the table in docs.
+func exitCode(ctx context.Context, v event.Verdict) int {
+	switch v {
+	case event.Live:
+		return 0
+	case event.VerdictInvalid:
+		return 3
+	case event.VerdictRefused:
+		return 4
+	case event.VerdictUnhealthy:
+		return 5
+	case event.VerdictCancelled:
+		if stopped, ok := context.Cause(ctx).(exitCoder); ok {
+			return stopped.ExitCode()
+		}
+	}
+	return 1
+}

@@ -1,0 +1,173 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/graph"
+	"github.com/sluicerun/sluice/internal/health"
+)
+
+// A Kustomization has two vertices. It is applied when all its objects are in
+// the cluster, and ready when its health allows the next gate to open.
+//
+//   - its ready needs its applied;
+//   - a child's applied needs its parent's applied, since the parent may hold
+//     the namespace that the child's objects live in;
+//   - a dependent's applied needs its dependency's ready (S7.4, S7.6);
+//   - the ready of a parent that waits for all it contains needs its
+//     children's ready (S6.2), as does one whose healthChecks name them.
+//
+// One search over these finds ordinary cycles and the parent that waits for a
+// child which depends on it (S7.16) alike.
+
+func applied(id flux.ID) string { return "applied " + id.String() }
+func ready(id flux.ID) string   { return "ready " + id.String() }
+
+// nodeOf is the inverse of applied and ready.
+func nodeOf(vertex string) string {
+	_, id, _ := strings.Cut(vertex, " ")
+	return id
+}
+
+// needs returns what the two vertices of a node wait for.
+func (n *node) needs(nodes map[flux.ID]*node, wait health.Mode) (toApply, toBeReady []string) {
+	if !n.Parent.IsZero() {
+		toApply = append(toApply, applied(n.Parent))
+	}
+	for _, dep := range n.Dependencies() {
+		toApply = append(toApply, ready(dep))
+	}
+	toBeReady = []string{applied(n.ID)}
+	if n.waitsForAll(wait) {
+		for _, child := range n.children {
+			toBeReady = append(toBeReady, ready(child))
+		}
+	}
+	if wait != health.None {
+		for _, id := range n.childChecks(nodes) {
+			toBeReady = append(toBeReady, ready(id))
+		}
+	}
+	return toApply, toBeReady
+}
+
+// waitsForAll says whether the node is ready only after its children are.
+func (n *node) waitsForAll(wait health.Mode) bool {
+	return wait == health.All || wait != health.None && n.Spec.Wait
+}
+
+// childChecks returns the Kustomizations of this run that healthChecks name.
+// They are not objects in the cluster here, so their own end stands for their
+// health (S6.6: a check on itself is dropped).
+func (n *node) childChecks(nodes map[flux.ID]*node) []flux.ID {
+	var ids []flux.ID
+	for _, check := range n.Spec.HealthChecks {
+		id := flux.ID{Namespace: check.Namespace, Name: check.Name}
+		if check.Kind == flux.KustomizationKind && strings.HasPrefix(check.APIVersion, flux.Group+"/") && id != n.ID && nodes[id] != nil {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// check makes the graph and reports every fault in it: dependencies that do
+// not exist (S7.3) and cycles (S7.11, S7.16). While some nodes can only be
+// built at their turn, what they will hold is unknown, so a missing dependency
+// is left for then.
+func (r *run) check(context.Context) []event.Failure {
+	var vertices []graph.Vertex
+	var failures []event.Failure
+	for _, n := range r.sorted() {
+		toApply, toBeReady := n.needs(r.nodes, r.options.Wait)
+		for _, dep := range n.Dependencies() {
+			if r.nodes[dep] == nil {
+				toApply = slices.DeleteFunc(toApply, func(v string) bool { return v == ready(dep) })
+				if !r.anyDeferred() {
+					failures = append(failures, r.missing(n, dep))
+				}
+			}
+		}
+		vertices = append(vertices, graph.Vertex{Name: applied(n.ID), Needs: toApply}, graph.Vertex{Name: ready(n.ID), Needs: toBeReady})
+	}
+	_, err := graph.New(vertices)
+	return append(failures, r.cycles(err)...)
+}
+
+// missing explains a dependency that does not exist.
+func (r *run) missing(n *node, dep flux.ID) event.Failure {
+	f := event.Failure{
+		Phase: "graph", Reason: "DependencyNotFound", Node: n.ID.String(), File: n.File, Line: n.Line,
+		Text: fmt.Sprintf("%s depends on %s, which does not exist", n.ID, dep),
+	}
+	for _, other := range r.sorted() {
+		if other.Name == dep.Name && other.ID != n.ID {
+			f.Hint = fmt.Sprintf("there is %s: set the namespace in dependsOn", other.ID)
+			return f
+		}
+	}
+	var names []string
+	for _, other := range r.sorted() {
+		if other.ID != n.ID {
+			names = append(names, other.ID.String())
+		}
+	}
+	f.Hint = "add it, or correct dependsOn; this run has " + list(names, 10)
+	return f
+}
+
+// cycles turns the graph's errors into failures in terms of Kustomizations.
+func (r *run) cycles(err error) []event.Failure {
+	var failures []event.Failure
+	seen := map[string]bool{}
+	for _, err := range unjoin(err) {
+		var cycle *graph.CycleError
+		if !errors.As(err, &cycle) {
+			continue
+		}
+		var names []string
+		waits := false
+		for i, vertex := range cycle.Path {
+			names = append(names, nodeOf(vertex))
+			if i > 0 && strings.HasPrefix(vertex, "ready ") && strings.HasPrefix(cycle.Path[i-1], "ready ") {
+				waits = true
+			}
+		}
+		names = slices.Compact(names)
+		if len(names) == 1 {
+			names = append(names, names[0])
+		}
+		text := "cycle: " + strings.Join(names, " → ")
+		if seen[text] {
+			continue
+		}
+		seen[text] = true
+		f := event.Failure{Phase: "graph", Reason: "DependencyCycle", Node: names[0], Text: text,
+			Hint: "remove one of these dependsOn entries"}
+		if waits {
+			f.Hint = "a Kustomization with wait: true is ready only after the Kustomizations it contains; " +
+				"one of them depends on it: remove that dependsOn entry, or wait"
+		}
+		if id, err := flux.ParseID(names[0]); err == nil && r.nodes[id] != nil {
+			f.File, f.Line = r.nodes[id].File, r.nodes[id].Line
+		}
+		failures = append(failures, f)
+	}
+	return failures
+}
+
+// list joins names for a message, at most so many of them.
+func list(names []string, most int) string {
+	if len(names) == 0 {
+		return "no other"
+	}
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}

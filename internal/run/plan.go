@@ -1,0 +1,123 @@
+package run
+
+import (
+	"context"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/plan"
+)
+
+// planned is what planning found out; deferred nodes add theirs at their turn,
+// each under its own id.
+type planned struct {
+	plans map[flux.ID]*plan.Plan
+}
+
+// plan asks the server about every object that can be judged now, and refuses
+// the run if one of them would be refused later.
+func (r *run) plan(ctx context.Context) []event.Failure {
+	var nodes []plan.Node
+	for _, n := range r.sorted() {
+		if n.built && !n.excluded && !n.Spec.Suspend {
+			nodes = append(nodes, n.toPlan())
+		}
+	}
+	made, err := plan.Make(ctx, r.planOptions(), nodes)
+	if err != nil {
+		return r.planFailures(ctx, err)
+	}
+	r.plans = map[flux.ID]*plan.Plan{}
+	for _, n := range nodes {
+		r.plans[n.ID] = made
+		r.nodes[n.ID].take(made)
+	}
+	return nil
+}
+
+// planLate plans a node that was built at its turn.
+func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
+	made, err := plan.Make(ctx, r.planOptions(), []plan.Node{n.toPlan()})
+	if err != nil {
+		return r.planFailures(ctx, err)
+	}
+	r.plans[n.ID] = made
+	n.take(made)
+	return nil
+}
+
+func (r *run) planOptions() plan.Options {
+	return plan.Options{Client: r.cluster.Client, Owner: apply.Owner(), Namespaces: []string{r.options.StateNamespace}}
+}
+
+func (n *node) toPlan() plan.Node {
+	after := n.Dependencies()
+	if !n.Parent.IsZero() {
+		after = append(after, n.Parent)
+	}
+	options := apply.Options{Force: n.Spec.Force, Ignore: apply.IgnoreRules(n.Spec)}
+	return plan.Node{ID: n.ID, User: n.user(), After: after, Objects: n.objects,
+		Rules: plan.Rules{SSA: options.SSA(), Recreate: func(desired, live *unstructured.Unstructured, err error) (bool, string) {
+			return apply.Recreate(desired, live, err, n.Spec.Force)
+		}}}
+}
+
+// planFailures tells the objects that the server would refuse. One that it
+// could not be asked about makes the run no less impossible.
+func (r *run) planFailures(ctx context.Context, err error) []event.Failure {
+	objects, ok := as[plan.Errors](err)
+	if !ok {
+		return r.failuresOf(ctx, "plan", nil, err)
+	}
+	var failures []event.Failure
+	for _, e := range objects {
+		f := r.failure(ctx, "plan", r.nodes[e.Node], e)
+		f.Object, f.File, f.Line = e.Ref.String(), e.File, 0
+		f.Reason = planReasons[e.Class]
+		failures = append(failures, f)
+	}
+	return failures
+}
+
+var planReasons = map[plan.Class]string{plan.Invalid: "DryRunFailed", plan.Forbidden: "Forbidden", plan.Failed: "ServerFailed"}
+
+// memo returns the client for a node's apply, which answers from the plan what
+// the plan has asked already.
+func (p *planned) memo(n *node, c client.WithWatch) client.WithWatch {
+	if made := p.plans[n.ID]; made != nil {
+		return made.Client(n.ID, c)
+	}
+	return c
+}
+
+// take hands a node its part of a plan.
+func (n *node) take(made *plan.Plan) {
+	n.changes = nil
+	n.images = map[flux.Ref][]event.Image{}
+	for _, c := range made.Of(n.ID) {
+		change := event.Change{Node: n.ID.String(), Object: c.Ref.String(), APIVersion: c.Object.GetAPIVersion(), File: c.Object.File,
+			Action: event.Action(c.Action), Reason: c.Reason}
+		for _, image := range c.Images {
+			change.Images = append(change.Images, event.Image{Container: image.Container, Old: image.Old, New: image.New})
+		}
+		n.images[c.Object.Ref()] = change.Images
+		n.changes = append(n.changes, change)
+	}
+}
+
+// change describes an object after its apply, with the images that the plan
+// saw change.
+func (n *node) change(o flux.Object, action event.Action, reason string) event.Change {
+	return event.Change{Node: n.ID.String(), Object: o.Ref().String(), APIVersion: o.GetAPIVersion(), File: o.File,
+		Action: action, Reason: reason, Images: n.images[o.Ref()]}
+}
+
+// willChange says whether the plan has anything to do for the node.
+func (n *node) willChange() bool {
+	return slices.ContainsFunc(n.changes, func(c event.Change) bool { return c.Action != event.Unchanged && c.Action != event.Skipped })
+}

@@ -1,0 +1,160 @@
+package run
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/prune"
+)
+
+// candidates decides what to delete, given which nodes succeeded.
+func (r *run) candidatesFor(succeeded func(*node) bool) (*prune.Plan, error) {
+	input := prune.Input{StateNamespace: r.options.StateNamespace, Records: r.state.Sorted()}
+	for _, n := range r.sorted() {
+		if n.record != nil && !slices.Contains(input.Records, n.record) {
+			input.Records = slices.DeleteFunc(input.Records, func(old *inventory.Record) bool { return old.ID == n.ID })
+			input.Records = append(input.Records, n.record)
+		}
+		input.Nodes = append(input.Nodes, prune.Node{
+			ID: n.ID, Parent: n.Parent, DependsOn: n.Dependencies(),
+			Desired: n.desiredEntries(), Unbuilt: !n.built, Succeeded: succeeded(n),
+			Prune: n.Spec.Prune, ServiceAccount: n.Spec.ServiceAccountName, Timeout: n.Timeout(),
+		})
+	}
+	return prune.Candidates(input)
+}
+
+// guard refuses, before the first write, what a slip would destroy.
+func (r *run) guard(ctx context.Context) []event.Failure {
+	runs := func(n *node) bool { return n.built && !n.excluded && !n.Spec.Suspend }
+	intended, err := r.candidatesFor(runs)
+	if err != nil {
+		return r.failuresOf(ctx, "guard", nil, err)
+	}
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", nil, err)
+	}
+	kinds, err := r.cluster.Discovery()
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", nil, err)
+	}
+	findings, err := prune.Check(ctx, c, kinds, intended, prune.Guards{
+		AllowEmpty: r.options.AllowEmpty, MaxPrunePercent: r.options.MaxPrune, MinObjects: prune.DefaultGuards().MinObjects,
+		AllowDelete: r.options.AllowDelete,
+	})
+	if err != nil {
+		return r.failuresOf(ctx, "guard", nil, err)
+	}
+	r.emit(r.announce(findings))
+	var failures []event.Failure
+	for _, refusal := range findings.Refusals {
+		f := r.failure(ctx, "guard", r.nodes[refusal.Node], refusal)
+		f.Node, f.Reason = refusal.Node.String(), guardReasons[refusal.Guard]
+		failures = append(failures, f)
+	}
+	return failures
+}
+
+var guardReasons = map[prune.Guard]string{
+	prune.EmptyBuild: "EmptyBuild", prune.MaxPrune: "MaxPrune", prune.NamespaceInUse: "NamespaceInUse",
+	prune.DefinitionInUse: "DefinitionInUse", prune.Volume: "VolumeDeletion",
+}
+
+// prune deletes what left Git: of each Kustomization that succeeded, and whose
+// dependents did too, since what they still run may need it.
+func (r *run) prune(ctx context.Context) []event.Failure {
+	final, err := r.candidatesFor(r.settled)
+	if err != nil {
+		return r.failuresOf(ctx, "prune", nil, err)
+	}
+	r.cutoff = true
+	var results []prune.Result
+	var failures []event.Failure
+	if final.Objects() > 0 {
+		began := time.Now()
+		r.emit(event.PruneStarted{At: now(), Objects: final.Objects()})
+		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Report: r.pruned})
+		if err != nil {
+			failures = r.failuresOf(ctx, "prune", nil, err)
+		}
+		r.emit(event.PruneFinished{At: now(), Failures: failures, Duration: time.Since(began)})
+	}
+	for _, kept := range final.Kept {
+		r.reportKept(kept)
+	}
+	r.narrow = final.After(results)
+	if ctx.Err() != nil {
+		return []event.Failure{interrupted(ctx)}
+	}
+	if len(failures) > 0 {
+		r.stop(event.VerdictFailed, nil) // told by PruneFinished
+	}
+	return nil
+}
+
+// settled says whether a node and all that depends on it are ready.
+func (r *run) settled(n *node) bool {
+	if r.ends[n.ID].Result != event.Ready {
+		return false
+	}
+	for _, other := range r.sorted() {
+		if slices.Contains(other.Dependencies(), n.ID) && !other.excluded && !other.Spec.Suspend && !r.settled(other) {
+			return false
+		}
+	}
+	return true
+}
+
+// pruneClient returns what to delete with: the account that applied (S4.40).
+func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
+	return r.cluster.Client(cluster.ServiceAccountUser(d.Node.Namespace, d.ServiceAccount))
+}
+
+// announce is the plan as an event.
+func (r *run) announce(findings *prune.Findings) event.Planned {
+	planned := event.Planned{At: now()}
+	for _, n := range r.sorted() {
+		for _, change := range n.changes {
+			if change.Action == event.Unchanged {
+				planned.Unchanged++
+				continue
+			}
+			planned.Changes = append(planned.Changes, change)
+		}
+	}
+	for _, o := range findings.Doomed {
+		planned.Changes = append(planned.Changes, event.Change{Node: o.Node.String(), Object: o.Ref.String(),
+			APIVersion: o.Ref.GVK().GroupVersion().String(), Action: event.Delete})
+	}
+	return planned
+}
+
+func (r *run) pruned(result prune.Result) {
+	action := event.Deleted
+	switch result.Outcome {
+	case prune.Spared, prune.NotTried:
+		action = event.Kept
+	case prune.Failed:
+		return // part of the failures
+	}
+	r.emit(event.ObjectPruned{At: now(), Change: entryChange(result.Node, result.Entry, action, result.Reason)})
+}
+
+func (r *run) reportKept(kept prune.Kept) {
+	r.emit(event.ObjectPruned{At: now(), Change: entryChange(kept.Node, kept.Entry, event.Kept, kept.Reason)})
+}
+
+// entryChange is a change of an object that only an inventory knows.
+func entryChange(id flux.ID, e inventory.Entry, action event.Action, reason string) event.Change {
+	change := event.Change{Node: id.String(), Object: e.ID, Action: action, Reason: reason}
+	if ref, err := e.Ref(); err == nil {
+		change.Object, change.APIVersion = ref.String(), ref.GVK().GroupVersion().String()
+	}
+	return change
+}

@@ -1,0 +1,176 @@
+// Package run is one run for one commit: the whole pipeline, from the commit
+// to the verdict. It is the file to read first.
+//
+// Everything before the first write is the same for every command and writes
+// nothing: open the repository, build all Kustomizations, check the graph,
+// look at the cluster, plan. Then the lock is taken, the intended inventory is
+// stored, and the graph runs; pruning comes after the last gate.
+//
+// The package makes all events and prints nothing. A Run is for one call and is
+// not shared.
+package run
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/source"
+)
+
+// Run brings one commit into a cluster and says how it ended. It always
+// returns, at the latest after Options.Timeout and a few seconds; every fact
+// goes to the sink as it becomes known. When ctx ends, nothing new is started,
+// what is in flight is finished, records and lock are put in order on a short
+// time of their own, and the verdict is VerdictCancelled.
+func Run(ctx context.Context, o Options, s Sinks) Outcome {
+	r := newRun(o, s)
+	defer r.close()
+	limited, cancel := context.WithTimeoutCause(ctx, o.Timeout, &TimeoutError{Limit: o.Timeout})
+	defer cancel()
+	limited, r.abort = context.WithCancelCause(limited)
+	defer r.abort(nil)
+	r.emit(event.RunStarted{At: now(), Command: "run", Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
+
+	for _, stage := range []stage{
+		{r.open, event.VerdictInvalid},   // the repository at one commit, read-only
+		{r.build, event.VerdictInvalid},  // discover ⇄ build ⇄ substitute: every Kustomization and its objects
+		{r.check, event.VerdictInvalid},  // the graph: missing dependencies, cycles
+		{r.reach, event.VerdictInvalid},  // the cluster: which one, does it serve what is needed
+		{r.recall, event.VerdictRefused}, // the records: what is live, whose it is, is this commit older
+		{r.plan, event.VerdictInvalid},   // a dry run of every change
+		{r.guard, event.VerdictRefused},  // what would be deleted, and may it be
+		{r.lock, event.VerdictRefused},   // the first write: one run of a root at a time
+		{r.deploy, event.VerdictFailed},  // the graph: apply → health → next gate
+		{r.prune, event.VerdictFailed},   // what left Git, in reverse order
+	} {
+		if failures := stage.do(limited); len(failures) > 0 {
+			r.stop(stage.verdict, failures)
+			break
+		}
+	}
+	return r.finish(limited)
+}
+
+// stage is one step of the pipeline. Its failures end the run with the verdict,
+// unless they say otherwise themselves.
+type stage struct {
+	do      func(context.Context) []event.Failure
+	verdict event.Verdict
+}
+
+// run is the state of one Run. Stages hand results on through it; while the
+// graph runs, what several Kustomizations share is under mu.
+type run struct {
+	options Options
+	sinks   Sinks
+	events  emitter
+	began   time.Time
+
+	commit *source.Commit
+	path   string // the entry folder
+	grown
+	reached
+	remembered
+	planned
+	working
+
+	// abort ends the run's context, for a lock that was lost.
+	abort context.CancelCauseFunc
+
+	verdict  event.Verdict // empty until something ended the run
+	failures []event.Failure
+}
+
+func newRun(o Options, s Sinks) *run {
+	r := &run{options: o, sinks: s, events: emitter{sink: s.Events}, began: time.Now()}
+	r.grown.init()
+	r.working.init()
+	return r
+}
+
+func (r *run) emit(e event.Event) { r.events.send(e) }
+
+// stop notes the verdict of a run that cannot go on.
+func (r *run) stop(v event.Verdict, failures []event.Failure) {
+	r.verdict = v
+	r.failures = append(r.failures, failures...)
+}
+
+// close frees what the run holds in this process.
+func (r *run) close() {
+	for _, c := range r.served {
+		_ = c.Close() // reading is over; there is nothing to lose
+	}
+	if r.commit != nil {
+		_ = r.commit.Close()
+	}
+}
+
+// TimeoutError is the cause of a run's context when its limit has passed.
+type TimeoutError struct{ Limit time.Duration }
+
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("the run's limit of %s has passed", e.Limit)
+}
+
+// Hint says what to do.
+func (e *TimeoutError) Hint() string {
+	return "raise --timeout, and keep it below the CI job's own limit"
+}
+
+// open opens the repository.
+func (r *run) open(ctx context.Context) []event.Failure {
+	commit, err := source.Open(ctx, r.options.Source)
+	if err != nil {
+		return []event.Failure{r.failure(ctx, "source", nil, err)}
+	}
+	r.commit = commit
+	if len(commit.Dirty) > 0 {
+		r.notice(event.Notice{Level: event.Warning, Code: "uncommitted", File: commit.Dirty[0],
+			Text: fmt.Sprintf("%s not committed and therefore not part of this run: %s", count(len(commit.Dirty), "change is", "changes are"), list(commit.Dirty, 5))})
+	}
+	return nil
+}
+
+// build finds and builds everything.
+func (r *run) build(ctx context.Context) []event.Failure {
+	failures := r.grow(ctx)
+	if r.path != "" {
+		r.emit(event.SourceOpened{At: now(), URL: r.commit.URL, Revision: r.commit.Revision, Commit: r.commit.Hash,
+			Subject: r.commit.Subject, Author: r.commit.Author, Authored: r.commit.Time, Path: r.path})
+	}
+	for _, n := range r.sorted() {
+		r.emit(event.NodeFound{At: now(), Node: n.describe()})
+	}
+	for _, d := range r.commit.Dropped() {
+		r.notice(event.Notice{Level: event.Info, Code: "source-" + d.Kind, File: d.Path, Text: fmt.Sprintf("%s: %s", d.Path, d.Reason)})
+	}
+	// The graph's faults and the cluster's belong to the same list: a
+	// user wants to see all that is wrong at once.
+	if len(failures) > 0 {
+		failures = append(failures, r.check(ctx)...)
+		if r.connected && r.connectErr != nil {
+			failures = append(failures, r.reach(ctx)...)
+		}
+	}
+	return failures
+}
+
+// connect reaches the cluster at its first call; all later ones get the same.
+func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
+	if !r.connected {
+		r.connected = true
+		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
+	}
+	return r.cluster, r.connectErr
+}
+
+// reached is what is known of the cluster.
+type reached struct {
+	connected  bool
+	cluster    *cluster.Cluster
+	connectErr error
+}

@@ -1,0 +1,288 @@
+package run
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/lock"
+	"github.com/sluicerun/sluice/internal/source"
+)
+
+// remembered is what the cluster remembers of this root.
+type remembered struct {
+	store inventory.Store
+	state *inventory.State
+	facts *inventory.Facts
+	held  *lock.Lock
+	// ensure makes the state namespace.
+	ensure func(context.Context) error
+}
+
+// reach connects to the cluster and asks whether it serves what the run needs
+// of Flux's other kinds.
+func (r *run) reach(ctx context.Context) []event.Failure {
+	c, err := r.connect(ctx)
+	if err != nil {
+		f := r.failure(ctx, "cluster", nil, err)
+		if e, ok := as[*cluster.Error](err); ok {
+			f.Reason = clusterReasons[e.Problem]
+		}
+		return []event.Failure{f}
+	}
+	var failures []event.Failure
+	for _, t := range r.toolkit {
+		gvk := t.object.GroupVersionKind()
+		if _, err := c.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
+			failures = append(failures, event.Failure{Phase: "cluster", Reason: "KindNotServed", Node: t.node.String(),
+				Object: t.object.Ref().String(), File: t.object.File,
+				Text: fmt.Sprintf("%s: the cluster does not serve %s of %s, which one of Flux's controllers would run", t.object.Ref(), gvk.Kind, gvk.GroupVersion()),
+				Hint: "install that controller and its definitions, or leave the object out of what sluice runs"})
+		}
+	}
+	return failures
+}
+
+var clusterReasons = map[cluster.Problem]string{
+	cluster.NoKubeconfig: "NoKubeconfig", cluster.BadKubeconfig: "BadKubeconfig", cluster.NoContext: "NoContext",
+	cluster.Unreachable: "Unreachable", cluster.Unauthorized: "Unauthorized", cluster.Forbidden: "Forbidden",
+	cluster.NotKubernetes: "NotKubernetes",
+}
+
+// recall reads what is recorded of this root and refuses what must not happen:
+// a Kustomization of another root, another entry folder, a live controller, an
+// older commit.
+func (r *run) recall(ctx context.Context) []event.Failure {
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", nil, err)
+	}
+	store := inventory.NewClusterStore(c, r.options.StateNamespace)
+	r.store, r.ensure = store, store.EnsureNamespace
+	if r.state, err = store.Load(ctx, r.root); err != nil {
+		return r.failuresOf(ctx, "record", nil, err)
+	}
+	var ids []flux.ID
+	for _, n := range r.sorted() {
+		ids = append(ids, n.ID)
+	}
+	var failures []event.Failure
+	for _, owned := range r.state.Owned(ids) {
+		f := r.failure(ctx, "guard", r.nodes[owned.ID], owned)
+		f.Reason = "OwnedByOtherRoot"
+		failures = append(failures, f)
+	}
+	if err := r.state.CheckOrigin(r.path); err != nil {
+		f := r.failure(ctx, "guard", nil, err)
+		f.Reason = "OtherEntryFolder"
+		failures = append(failures, f)
+	}
+	if r.facts, err = inventory.Adopt(ctx, c, ids); err != nil {
+		return append(failures, r.failuresOf(ctx, "record", nil, err)...)
+	}
+	if err := r.facts.Reconciling(); err != nil {
+		f := r.failure(ctx, "guard", nil, err)
+		f.Reason = "LiveController"
+		failures = append(failures, f)
+	}
+	for id := range r.nodes {
+		r.recordOf(r.nodes[id])
+	}
+	failures = append(failures, r.unready()...)
+	return append(failures, r.history(ctx)...)
+}
+
+// recordOf gives a node its record: the stored one, or a new one that takes
+// over what Flux had recorded (S16.5).
+func (r *run) recordOf(n *node) {
+	record := r.state.Records[n.ID]
+	if record == nil {
+		record = inventory.NewRecord(r.root, n.Kustomization)
+		if r.facts.Adopt(record) {
+			r.notice(event.Notice{Level: event.Info, Code: "adopted", Node: n.ID.String(),
+				Text: fmt.Sprintf("%s: took over %s that Flux had applied", n.ID, count(len(record.Entries), "object", "objects"))})
+		}
+	}
+	n.record = record
+}
+
+// unready checks what --only and --skip leave out but others depend on: it must
+// be ready already.
+func (r *run) unready() []event.Failure {
+	var failures []event.Failure
+	for _, n := range r.sorted() {
+		if n.excluded {
+			continue
+		}
+		for _, dep := range n.Dependencies() {
+			other := r.nodes[dep]
+			if other == nil || !other.excluded || other.record.Stored() && other.record.Result == inventory.Ready {
+				continue
+			}
+			failures = append(failures, event.Failure{Phase: "guard", Reason: "DependencyNotReady", Node: n.ID.String(), File: n.File, Line: n.Line,
+				Text: fmt.Sprintf("%s depends on %s, which --only or --skip leave out and which is not ready in the cluster", n.ID, dep),
+				Hint: fmt.Sprintf("run %s first, or take it in with --only %s", dep, dep)})
+		}
+	}
+	return failures
+}
+
+// history compares the commit with the one that is live: a strict ancestor is
+// refused, since a job that was restarted late must not undo a newer one.
+// Ancestry decides, not time.
+func (r *run) history(ctx context.Context) []event.Failure {
+	reached := event.ClusterReached{At: now(), Context: r.cluster.Context, Server: r.cluster.Server, ServerVersion: r.cluster.ServerVersion, Root: r.root.String()}
+	defer func() { r.emit(reached) }()
+	if r.state.Root == nil {
+		return nil
+	}
+	reached.Previous = r.state.Root.Finished.Revision
+	// The last run that began to write decides, finished or not.
+	live := r.state.Root.Started
+	if live.Commit == "" {
+		return nil
+	}
+	relation, err := r.commit.Ancestry(ctx, live.Commit)
+	if err != nil {
+		return r.failuresOf(ctx, "source", nil, err)
+	}
+	reached.Relation, reached.Ahead, reached.Behind = relations[relation.Kind], relation.Ahead, relation.Behind
+	switch relation.Kind {
+	case source.Descendant:
+		text := fmt.Sprintf("commit %s is older than %s, which is live", short(r.commit.Hash), short(live.Commit))
+		if relation.Behind > 0 {
+			text += fmt.Sprintf(" (%s behind)", count(relation.Behind, "commit", "commits"))
+		}
+		if r.options.AllowRollback {
+			r.notice(event.Notice{Level: event.Warning, Code: "rollback", Text: text + ": going back as --allow-rollback says"})
+			return nil
+		}
+		return []event.Failure{{Phase: "guard", Reason: "OlderCommit", Text: text, Hint: "run the newest commit, or go back on purpose with --allow-rollback"}}
+	case source.Diverged:
+		r.notice(event.Notice{Level: event.Warning, Code: "diverged",
+			Text: fmt.Sprintf("commit %s does not contain %s, which is live: %s of it left behind", short(r.commit.Hash), short(live.Commit),
+				count(relation.Behind, "commit is", "commits are"))})
+	case source.Unknown:
+		r.notice(event.Notice{Level: event.Warning, Code: "ancestry-unknown",
+			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s, which is live: %s", short(r.commit.Hash), short(live.Commit), relation.Reason),
+			Hint: "check out with more history (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)"})
+	}
+	return nil
+}
+
+var relations = map[source.RelationKind]string{
+	source.Same: "same", source.Ancestor: "ahead", source.Descendant: "behind", source.Diverged: "diverged", source.Unknown: "unknown",
+}
+
+// short is a commit as people write it.
+func short(hash string) string { return hash[:min(len(hash), 7)] }
+
+// lock keeps other runs of this root away, and makes sure that the records are
+// still those that the plan was made from.
+func (r *run) lock(ctx context.Context) []event.Failure {
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", nil, err)
+	}
+	held, err := lock.Acquire(ctx, c, lock.Options{
+		Namespace: r.options.StateNamespace, Name: inventory.RootName(r.root), Wait: r.options.LockWait,
+		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
+		EnsureNamespace: r.ensure,
+		Waiting: func(e *lock.HeldError) {
+			r.notice(event.Notice{Level: event.Info, Code: "lock-wait", Text: "waiting: the lock is held by " + e.Holder.String()})
+		},
+	})
+	if err != nil {
+		f := r.failure(ctx, "lock", nil, err)
+		if _, ok := as[*lock.HeldError](err); ok {
+			f.Reason = "LockHeld"
+		}
+		return []event.Failure{f}
+	}
+	r.held = held
+	go func() {
+		select {
+		case <-held.Lost():
+			r.abort(held.Err())
+		case <-ctx.Done():
+		}
+	}()
+	return r.begin(ctx)
+}
+
+// begin stores that this run begins to write. If another run finished since the
+// records were read, the plan is out of date.
+func (r *run) begin(ctx context.Context) []event.Failure {
+	root := r.state.Root
+	if root == nil {
+		root = &inventory.Root{ID: r.root}
+	} else {
+		root = root.Clone()
+	}
+	root.Path, root.URL = r.path, r.commit.URL
+	root.Nodes = nil
+	for _, n := range r.sorted() {
+		root.Nodes = append(root.Nodes, n.ID)
+	}
+	root.Updated, root.ToolVersion = time.Now().UTC(), r.options.Version
+	root.Begin(inventory.Run{Revision: r.commit.Revision, Commit: r.commit.Hash, Started: root.Updated, RunURL: r.options.RunURL, Actor: r.options.Actor})
+	if err := r.store.SaveRoot(ctx, root); err != nil {
+		f := r.failure(ctx, "record", nil, err)
+		if _, ok := as[*inventory.ConflictError](err); ok {
+			f.Reason = "StalePlan"
+			f.Text = "another run of this root wrote while this one was planning: " + f.Text
+			f.Hint = "run again"
+		}
+		return []event.Failure{f}
+	}
+	r.state.Root = root
+	return nil
+}
+
+// intend stores, before a node's objects are touched, all that it has and all
+// that it is about to have. A record that says so already is not written.
+func (r *run) intend(ctx context.Context, n *node) error {
+	record := n.record
+	before := record.Clone()
+	record.SetSpec(n.Kustomization)
+	record.Entries = inventory.Union(record.Entries, n.desiredEntries())
+	record.Result = inventory.Applying
+	if record.Stored() && len(record.Entries) == len(before.Entries) && before.Result == inventory.Ready && !n.willChange() {
+		record.Result = before.Result
+		return nil
+	}
+	record.Updated, record.ToolVersion = time.Now().UTC(), r.options.Version
+	if err := r.store.Save(ctx, record); err != nil {
+		n.record = before
+		return err
+	}
+	return nil
+}
+
+// desiredEntries is what the inventory holds of the node's objects, in the order
+// of apply once they have been applied (S5.3). For skipped objects that are the
+// live ones' ids (S4.26).
+func (n *node) desiredEntries() []inventory.Entry {
+	if n.entries != nil {
+		return n.entries
+	}
+	refs := make([]flux.Ref, len(n.objects))
+	for i, o := range n.objects {
+		refs[i] = o.Ref()
+	}
+	return inventory.Entries(refs)
+}
+
+// settle keeps the ids as a full apply gave them back.
+func (n *node) settle(results []apply.Result) {
+	refs := make([]flux.Ref, len(results))
+	for i, result := range results {
+		refs[i] = result.Ref
+	}
+	n.entries = inventory.Entries(refs)
+}
