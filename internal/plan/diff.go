@@ -3,7 +3,6 @@ package plan
 import (
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,7 +63,7 @@ func counted(o *unstructured.Unstructured) map[string]any {
 
 // differences calls found for the smallest parts that differ.
 func differences(path []string, pointer []string, before, after any, found func(path string, pointer []string)) {
-	if reflect.DeepEqual(before, after) {
+	if equalJSON(before, after) {
 		return
 	}
 	switch b := before.(type) {

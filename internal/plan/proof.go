@@ -2,6 +2,7 @@ package plan
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/fluxcd/pkg/ssa/utils"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -46,6 +48,7 @@ func provenUnchanged(desired, live *unstructured.Unstructured, o ssa.ApplyOption
 		// normalisation keeps it (S4.6).
 		delete(want, "status")
 	}
+	fillDefaults(desired.GroupVersionKind().GroupKind(), want, live.Object)
 	return covers(granularEmpty[desired.GroupVersionKind().GroupKind()], nil, want, live.Object, owned)
 }
 
@@ -118,7 +121,78 @@ var granularEmpty = map[schema.GroupKind][]string{
 	{Group: "apps", Kind: "Deployment"}:  {"spec.strategy"},
 	{Group: "apps", Kind: "StatefulSet"}: {"spec.updateStrategy"},
 	{Group: "apps", Kind: "DaemonSet"}:   {"spec.updateStrategy"},
+	{Group: "batch", Kind: "Job"}:        {"spec.template.metadata"},
 	{Kind: "Namespace"}:                  {"spec"},
+}
+
+// fillDefaults puts in what the server makes of two fields that it keeps
+// otherwise than they are applied, and that are in almost every repository. It
+// does so only where the live object says the same, so that for any other
+// default nothing is proven. want is changed, but nothing that it shares with
+// the desired object.
+//
+//   - A Service's port without a targetPort, which normalisation writes as 0
+//     (S4.2), becomes the port's own number.
+//   - The volume claim templates of a StatefulSet, which are applied as a whole,
+//     become complete claims.
+func fillDefaults(kind schema.GroupKind, want, have map[string]any) {
+	spec, _ := want["spec"].(map[string]any)
+	haveSpec, _ := have["spec"].(map[string]any)
+	field, fill := "", func(item, live map[string]any) {}
+	switch kind {
+	case schema.GroupKind{Kind: "Service"}:
+		field, fill = "ports", func(port, live map[string]any) {
+			if port["targetPort"] == int64(0) && live["port"] == port["port"] && live["protocol"] == port["protocol"] {
+				port["targetPort"] = port["port"]
+			}
+		}
+	case schema.GroupKind{Group: "apps", Kind: "StatefulSet"}:
+		field, fill = "volumeClaimTemplates", fillClaim
+	}
+	list, _ := spec[field].([]any)
+	live, _ := haveSpec[field].([]any)
+	if len(list) == 0 || len(list) != len(live) {
+		return
+	}
+	filled := make([]any, len(list))
+	for i := range list {
+		item, ok := runtime.DeepCopyJSONValue(list[i]).(map[string]any)
+		liveItem, liveOK := live[i].(map[string]any)
+		if !ok || !liveOK {
+			return
+		}
+		fill(item, liveItem)
+		filled[i] = item
+	}
+	copied := maps.Clone(spec)
+	copied[field] = filled
+	want["spec"] = copied
+}
+
+func fillClaim(claim, live map[string]any) {
+	set := func(m map[string]any, key string, value any) {
+		if _, given := m[key]; !given {
+			m[key] = value
+		}
+	}
+	set(claim, "apiVersion", "v1")
+	set(claim, "kind", "PersistentVolumeClaim")
+	if spec, ok := claim["spec"].(map[string]any); ok {
+		set(spec, "volumeMode", "Filesystem")
+	}
+	if status, ok := claim["status"].(map[string]any); ok {
+		set(status, "phase", "Pending")
+	}
+	// Whether an empty time is written as null depends on the version, of the
+	// server and of the library that normalised the manifest.
+	meta, ok := claim["metadata"].(map[string]any)
+	liveMeta, _ := live["metadata"].(map[string]any)
+	if ok && meta["creationTimestamp"] == nil {
+		delete(meta, "creationTimestamp")
+		if null, there := liveMeta["creationTimestamp"]; there && null == nil {
+			meta["creationTimestamp"] = nil
+		}
+	}
 }
 
 // covers reports whether the owned fields are exactly those of want, and have
@@ -148,8 +222,14 @@ func covers(empties []string, path []string, want, have any, owned map[string]an
 	return false
 }
 
+// coversMap compares maps. Where the server has no schema, an entry names the
+// map itself beside its fields; to own that adds nothing to owning the fields.
 func coversMap(empties []string, path []string, want, have, owned map[string]any) bool {
-	if len(want) != len(owned) {
+	fields := len(owned)
+	if _, itself := owned["."]; itself {
+		fields--
+	}
+	if fields == 0 || len(want) != fields {
 		return false
 	}
 	for field, value := range want {
@@ -176,7 +256,7 @@ func coversSet(want, have []any, owned map[string]any) bool {
 		if _, ok := owned["v:"+string(key)]; !ok {
 			return false
 		}
-		i := indexFrom(have, next, func(v any) bool { return reflect.DeepEqual(v, value) })
+		i := indexFrom(have, next, func(v any) bool { return equalJSON(v, value) })
 		if i < 0 {
 			return false
 		}
@@ -211,13 +291,7 @@ func coversItems(empties []string, path []string, want, have []any, owned map[st
 			return false
 		}
 		next = i + 1
-		fields := make(map[string]any, len(sub))
-		for k, v := range sub {
-			if k != "." {
-				fields[k] = v
-			}
-		}
-		if len(fields) == 0 || !coversMap(empties, append(slices.Clip(path), "[]"), item, have[i].(map[string]any), fields) {
+		if !coversMap(empties, append(slices.Clip(path), "[]"), item, have[i].(map[string]any), sub) {
 			return false
 		}
 	}
@@ -250,7 +324,7 @@ func itemKey(item map[string]any, owned map[string]any) (name string, keys map[s
 
 func hasKeys(item, keys map[string]any) bool {
 	for k, v := range keys {
-		if got, ok := item[k]; !ok || !reflect.DeepEqual(got, v) {
+		if got, ok := item[k]; !ok || !equalJSON(got, v) {
 			return false
 		}
 	}
@@ -272,5 +346,49 @@ func equalLeaf(empties []string, path []string, want, have any) bool {
 		_, ok := have.(map[string]any)
 		return ok
 	}
-	return want != nil && reflect.DeepEqual(want, have)
+	return want != nil && equalJSON(want, have)
+}
+
+// equalJSON reports whether two values are the same JSON. Readers differ in
+// the type that they give a whole number.
+func equalJSON(a, b any) bool {
+	switch a := a.(type) {
+	case map[string]any:
+		m, ok := b.(map[string]any)
+		if !ok || len(m) != len(a) {
+			return false
+		}
+		for k, v := range a {
+			if w, ok := m[k]; !ok || !equalJSON(v, w) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		l, ok := b.([]any)
+		if !ok || len(l) != len(a) {
+			return false
+		}
+		for i := range a {
+			if !equalJSON(a[i], l[i]) {
+				return false
+			}
+		}
+		return true
+	case int64:
+		if f, ok := b.(float64); ok {
+			return sameNumber(a, f)
+		}
+	case float64:
+		if i, ok := b.(int64); ok {
+			return sameNumber(i, a)
+		}
+	}
+	return reflect.DeepEqual(a, b)
+}
+
+// sameNumber leaves out whole numbers that a float cannot hold exactly.
+func sameNumber(i int64, f float64) bool {
+	const exact = 1 << 53
+	return i > -exact && i < exact && float64(i) == f
 }
