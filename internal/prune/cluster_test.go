@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -214,7 +215,7 @@ func (c *cluster) widget(name, metadata string) flux.Ref {
 		if err == nil {
 			return flux.RefOf(o)
 		}
-		if client.IgnoreNotFound(err) != nil {
+		if client.IgnoreNotFound(err) != nil && !meta.IsNoMatchError(err) {
 			c.t.Fatal(err)
 		}
 	}
