@@ -7,12 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/go-git/go-billy/v5"
-	"github.com/go-git/go-billy/v5/osfs"
 	"github.com/go-git/go-git/v5/plumbing"
 	"github.com/go-git/go-git/v5/plumbing/format/config"
-	"github.com/go-git/go-git/v5/storage/filesystem"
-	"github.com/go-git/go-git/v5/storage/filesystem/dotgit"
 )
 
 // localRepo is where the parts of a local repository are. In an ordinary one the two Git folders are the same; in a linked
@@ -126,43 +122,6 @@ func gitFolder(dir string) (*localRepo, error) {
 	return r, nil
 }
 
-// references reads HEAD and all loose and packed references.
-func (r *localRepo) references() (*references, error) {
-	var files billy.Filesystem = osfs.New(r.gitDir)
-	if r.commonDir != r.gitDir {
-		files = dotgit.NewRepositoryFilesystem(files, osfs.New(r.commonDir))
-	}
-	storage := filesystem.NewStorage(files, nil)
-	refs := &references{byName: map[string]plumbing.Hash{}, peeled: map[string]plumbing.Hash{}}
-	iter, err := storage.IterReferences()
-	if err != nil {
-		return nil, fmt.Errorf("reading the references of %q: %w", r.gitDir, err)
-	}
-	var head *plumbing.Reference
-	err = iter.ForEach(func(ref *plumbing.Reference) error {
-		switch {
-		case ref.Name() == plumbing.HEAD:
-			head = ref
-		case ref.Type() == plumbing.HashReference:
-			refs.byName[ref.Name().String()] = ref.Hash()
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("reading the references of %q: %w", r.gitDir, err)
-	}
-	if head == nil {
-		return nil, failf(ErrNotRepository, "", "the repository %q has no readable HEAD", r.gitDir)
-	}
-	if head.Type() == plumbing.HashReference {
-		refs.head = head.Hash()
-	} else {
-		refs.headBranch = head.Target().String()
-		refs.head = refs.byName[refs.headBranch]
-	}
-	return refs, nil
-}
-
 // shallow reports whether the history is cut off. Where is seen by what is missing.
 func (r *localRepo) shallow() bool {
 	info, err := os.Stat(filepath.Join(r.commonDir, "shallow"))
@@ -207,7 +166,7 @@ func openLocal(folder string, rev revision, o Options) (_ *Commit, err error) {
 		return nil, err
 	}
 	if hash == refs.head && repo.root != "" {
-		c.Dirty = repo.dirty(c.tree)
+		c.Dirty = repo.dirty(newTreeFS(store, c.tree.root.hash, c.Time)) // its own, so that c.Dropped stays with what the caller reads
 	}
 	return c, nil
 }
@@ -237,9 +196,7 @@ func (r *localRepo) folderOf(folder string) (string, error) {
 
 func resolveLocal(repo *localRepo, refs *references, store *objects, rev revision, known string) (plumbing.Hash, string, error) {
 	none := plumbing.ZeroHash
-	if err := peelTags(refs, store, rev.base); err != nil {
-		return none, "", err
-	}
+	refs.peel = store.peel
 	found, err := refs.resolve(rev)
 	if err != nil {
 		return none, "", err
@@ -269,13 +226,6 @@ func resolveLocal(repo *localRepo, refs *references, store *objects, rev revisio
 	}
 	name := shortName(found.ref)
 	if found.ref == "" {
-		for ref, h := range refs.byName {
-			if strings.HasPrefix(ref, "refs/tags/") {
-				if peeled, err := store.peel(h); err == nil { // a broken tag names nothing
-					refs.peeled[ref] = peeled
-				}
-			}
-		}
 		name = refs.nameOf(hash, known)
 	}
 	if rev.parent == 0 {
@@ -283,21 +233,6 @@ func resolveLocal(repo *localRepo, refs *references, store *objects, rev revisio
 	}
 	hash, err = firstParent(store, rev, hash)
 	return hash, "", err
-}
-
-// peelTags finds out what the annotated tag of this name stands for, so that it can be compared with a branch.
-func peelTags(refs *references, store *objects, name string) error {
-	ref := "refs/tags/" + name
-	hash, ok := refs.byName[ref]
-	if !ok {
-		return nil
-	}
-	peeled, err := store.peel(hash)
-	if err != nil {
-		return fmt.Errorf("tag %q: %w", name, err)
-	}
-	refs.peeled[ref] = peeled
-	return nil
 }
 
 // missing explains a hash that the local store does not have: in CI it most often was not fetched.

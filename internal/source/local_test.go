@@ -396,3 +396,35 @@ func write(t *testing.T, name, text string) {
 		t.Fatal(err)
 	}
 }
+
+// A crash leaves empty files, which git passes over; so must the deployment of another branch.
+func TestBrokenReferences(t *testing.T) {
+	repo := gittest.New(t, history)
+	for name, text := range map[string]string{"heads/empty": "", "tags/empty": "", "heads/feature/x.lock": first, "tags/text": "?"} {
+		write(t, filepath.Join(repo.Dir, ".git", "refs", name), text)
+	}
+	repo.SetRef("refs/tags/broken", strings.Repeat("1", 40))
+	repo.Git("symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/none")
+	repo.Detach(first)
+	if c := open(t, source.Options{Repo: repo.Dir}); c.Revision != "v1.0.0@sha1:"+first {
+		t.Errorf("opened %s", c.Revision)
+	}
+}
+
+// Loose references are newer than packed ones, and so are what they stand for.
+func TestLooseOverridesPacked(t *testing.T) {
+	repo := gittest.New(t, history)
+	repo.Git("pack-refs", "--all")
+	repo.SetRef("refs/heads/main", second)
+	repo.Git("tag", "-f", "-m", "moved", "v1.1.0", first)
+	for rev, want := range map[string]string{"": second, "main": second, "v1.1.0": first, "v1.0.0": first, "feature/x": branch} {
+		if c := open(t, source.Options{Repo: repo.Dir, Revision: rev}); c.Hash != want {
+			t.Errorf("revision %q is %s, want %s", rev, c.Hash, want)
+		}
+	}
+	repo.Detach(second)
+	repo.SetRef("refs/heads/main", third)
+	if c := open(t, source.Options{Repo: repo.Dir}); c.Revision != "sha1:"+second {
+		t.Errorf("a tag that was moved still names %s", c.Revision)
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 	"github.com/sluicerun/sluice/internal/gittest"
 	"github.com/sluicerun/sluice/internal/retry"
 	"github.com/sluicerun/sluice/internal/source"
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
 )
 
 // tidy makes the test fail if temporary files are left when it has ended.
@@ -42,11 +45,11 @@ func TestRemoteRevisions(t *testing.T) {
 		repo.SetRef("refs/pull/7/head", branch)
 		plain := gittest.Serve(t, repo, gittest.HTTP{AnyCommit: any})
 		tls := gittest.Serve(t, repo, gittest.HTTP{AnyCommit: any, TLS: true})
-		ssh := gittest.ServeSSH(t, repo, any, public)
+		secure := gittest.ServeSSH(t, repo, any, public)
 		for _, o := range []source.Options{
 			{Repo: plain.URL},
 			{Repo: tls.URL + "/", Auth: source.Auth{CA: tls.CA}},
-			{Repo: ssh.URL, Auth: source.Auth{SSHKey: key, KnownHosts: ssh.KnownHosts}},
+			{Repo: secure.URL, Auth: source.Auth{SSHKey: key, KnownHosts: secure.KnownHosts}},
 		} {
 			for _, tt := range revisions {
 				t.Run(fmt.Sprintf("%v/%.5s/%s", any, o.Repo, tt.rev), func(t *testing.T) {
@@ -502,4 +505,45 @@ func TestReadingAfterClose(t *testing.T) {
 	if _, err := fs.ReadFile(c.FS, "run.sh"); err == nil {
 		t.Error("read a file of a closed commit")
 	}
+}
+
+// Without a key the agent is asked.
+func TestSSHAgent(t *testing.T) {
+	repo := gittest.New(t, history)
+	key, public := gittest.NewKey(t, "")
+	server := gittest.ServeSSH(t, repo, false, public)
+	raw, err := ssh.ParseRawPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := agent.NewKeyring()
+	if err := keys.Add(agent.AddedKey{PrivateKey: raw}); err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(t.TempDir(), "agent")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				_ = agent.ServeAgent(keys, conn) // io.EOF when the client is done
+			}()
+		}
+	}()
+	o := source.Options{Repo: server.URL, Auth: source.Auth{SSHAgent: socket, KnownHosts: server.KnownHosts}}
+	if c := open(t, o); c.Hash != third {
+		t.Errorf("opened %s", c.Hash)
+	}
+	if err := keys.RemoveAll(); err != nil {
+		t.Fatal(err)
+	}
+	refuse(t, o, source.ErrAuthFailed, "does not accept", "deploy key")
 }

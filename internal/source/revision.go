@@ -60,7 +60,8 @@ type references struct {
 	head       plumbing.Hash // zero when nothing was committed
 	headBranch string        // the full reference that HEAD names; empty when it is detached
 	byName     map[string]plumbing.Hash
-	peeled     map[string]plumbing.Hash // annotated tags, as far as known beforehand
+	peeled     map[string]plumbing.Hash                   // what annotated tags stand for, as far as known
+	peel       func(plumbing.Hash) (plumbing.Hash, error) // finds it out; nil where the server told all of it
 }
 
 // resolved is a reference that a revision named; without a name it is a hash, perhaps a short one.
@@ -112,12 +113,19 @@ func (r *references) resolve(rev revision) (resolved, error) {
 	return resolved{}, r.unknown(rev)
 }
 
-// target is the commit behind a reference, where that is known without reading objects.
+// target is the commit behind a reference. A broken tag stands for itself, which no commit equals.
 func (r *references) target(ref string) plumbing.Hash {
 	if hash, ok := r.peeled[ref]; ok {
 		return hash
 	}
-	return r.byName[ref]
+	hash := r.byName[ref]
+	if r.peel != nil && strings.HasPrefix(ref, "refs/tags/") {
+		if commit, err := r.peel(hash); err == nil {
+			hash = commit
+		}
+		r.peeled[ref] = hash
+	}
+	return hash
 }
 
 // shortName is how people and Flux call a reference.
