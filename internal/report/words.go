@@ -66,7 +66,8 @@ func stripEscapes(text string) string {
 				end++
 			}
 			text = strings.TrimPrefix(text[end:], "\x1b\\")
-		default:
+		default: // intermediate bytes, then one final character
+			text = strings.TrimLeft(text, " !\"#$%&'()*+,-./")
 			_, size := utf8.DecodeRuneInString(text)
 			text = text[size:]
 		}
