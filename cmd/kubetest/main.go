@@ -16,6 +16,8 @@ import (
 	"slices"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
@@ -138,7 +140,8 @@ func build(ctx context.Context, stdout, stderr io.Writer) error {
 }
 
 // runCommand runs a command against a cluster of its own and returns its exit code. Signals that reach us are passed on; the
-// command decides what they mean, and the cluster stays until it ends.
+// command decides what they mean, and the cluster stays until it ends. At a terminal, Ctrl-C reaches the command without our help;
+// passing it on as well would be a second one, which many commands take as "at once".
 func runCommand(ctx context.Context, args []string, nodes int, logs string, stderr io.Writer) (code int, err error) {
 	cluster, err := kubetest.Start(ctx, kubetest.Options{Dir: logs, Nodes: nodes, Progress: stderr, KeepLogs: logs != ""})
 	if err != nil {
@@ -160,12 +163,26 @@ func runCommand(ctx context.Context, args []string, nodes int, logs string, stde
 	for {
 		select {
 		case s := <-signals:
+			if (s == os.Interrupt || s == syscall.SIGQUIT) && inForeground() {
+				continue
+			}
 			// It fails only if the command has just ended.
 			_ = cmd.Process.Signal(s)
 		case err := <-ended:
 			return exitCode(err)
 		}
 	}
+}
+
+// inForeground tells whether this process and its children are what the terminal sends signals to.
+func inForeground() bool {
+	tty, err := os.Open("/dev/tty")
+	if err != nil {
+		return false // no terminal
+	}
+	defer tty.Close()
+	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
+	return err == nil && group == unix.Getpgrp()
 }
 
 // exitCode is what a shell would make of a command's end: 128 plus the signal's number if it was killed.

@@ -169,11 +169,11 @@ func startSupervisor(ctx context.Context, config supervisorConfig, progress io.W
 // handshake sends the configuration and waits for the report.
 func (c *Cluster) handshake(lifeline io.Writer, reports io.Reader, config supervisorConfig) error {
 	if err := json.NewEncoder(lifeline).Encode(config); err != nil {
-		return fmt.Errorf("configure the supervisor: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor")))
+		return fmt.Errorf("configure the supervisor: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor"), tailLines))
 	}
 	line, err := bufio.NewReader(reports).ReadBytes('\n')
 	if err != nil {
-		return fmt.Errorf("the supervisor ended without a report: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor")))
+		return fmt.Errorf("the supervisor ended without a report: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor"), tailLines))
 	}
 	var r supervisorReport
 	if err := json.Unmarshal(line, &r); err != nil {
@@ -193,7 +193,8 @@ func (c *Cluster) watch(cmd *exec.Cmd, logPath string, progress io.Writer) {
 	// If the supervisor was killed, the kernel of Linux has killed the components; elsewhere this does.
 	killGroup(cmd.Process.Pid)
 	if err != nil {
-		c.err = fmt.Errorf("the test cluster ended: %w\n%s", err, logTail(logPath))
+		// Its last words are a sentence and the end of a component's log.
+		c.err = fmt.Errorf("the test cluster ended: %w\n%s", err, logTail(logPath, tailLines+1))
 		fmt.Fprintln(progress, "kubetest:", c.err)
 	}
 	close(c.ended)
@@ -230,9 +231,8 @@ func (c *Cluster) Kubeconfig() string { return layout{c.dir}.kubeconfig() }
 // Config is a new client configuration for the administrator, without client-side throttling. The caller owns it.
 func (c *Cluster) Config() *rest.Config { return rest.CopyConfig(c.config) }
 
-// KubeconfigFor writes a kubeconfig for a user who is a member of groups and returns its path. The user may do only what RBAC
-// rules of the cluster grant: at first, nothing but look at what the API server serves (the group system:authenticated is always added by the
-// API server). The file goes with the cluster.
+// KubeconfigFor writes a kubeconfig for a user who is a member of groups and returns its path. The user may do what the cluster's
+// RBAC rules grant, which at first is what every authenticated user may: ask which APIs are served. The file goes with the cluster.
 func (c *Cluster) KubeconfigFor(user string, groups ...string) (string, error) {
 	c.users.Lock()
 	defer c.users.Unlock()

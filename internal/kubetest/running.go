@@ -250,7 +250,7 @@ func (r *running) awaitControllers(ctx context.Context, clients kubernetes.Inter
 
 // failure explains with the end of its log why a component did not become ready.
 func (r *running) failure(p *process, err error) error {
-	tail := logTail(r.layout.log(p.name))
+	tail := logTail(r.layout.log(p.name), tailLines)
 	if strings.Contains(tail, "address already in use") {
 		return fmt.Errorf("start %s: %w", p.name, errPortTaken)
 	}
@@ -274,14 +274,14 @@ func (r *running) kill() {
 // tailLines is how much of a log goes into an error.
 const tailLines = 15
 
-// logTail is the end of a log file.
-func logTail(path string) string {
+// logTail is the end of a log file, the last n lines.
+func logTail(path string, n int) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return "  " + strings.Join(lines[max(0, len(lines)-tailLines):], "\n  ")
+	return "  " + strings.Join(lines[max(0, len(lines)-n):], "\n  ")
 }
 
 // healthClient trusts the cluster's authority and shows the administrator's certificate.

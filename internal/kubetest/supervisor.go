@@ -114,7 +114,7 @@ func supervise(in io.Reader, out io.WriteCloser) error {
 		cluster.kill()
 		return clean(l, config.Keep)
 	case dead := <-cluster.died:
-		err := fmt.Errorf("%s ended by itself: %w\n%s", dead.name, dead.err, logTail(l.log(dead.name)))
+		err := fmt.Errorf("%s ended by itself: %w\n%s", dead.name, dead.err, logTail(l.log(dead.name), tailLines))
 		cluster.kill()
 		// The logs say why, so they stay.
 		return errors.Join(err, clean(l, true))
