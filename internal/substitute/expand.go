@@ -1,7 +1,7 @@
 package substitute
 
 import (
-	"fmt"
+	"errors"
 	"regexp"
 	"strings"
 
@@ -18,6 +18,10 @@ type expansion struct {
 	used, unknown []string
 }
 
+// errSubstring stands for the one thing that is known to make the library
+// panic.
+var errSubstring = errors.New("a substring has a negative length, which is not supported")
+
 // expand fills variables into a text (S3.30 to S3.41). In strict mode the text
 // is empty if there are unknown variables.
 //
@@ -28,7 +32,7 @@ func expand(text string, vars map[string]Variable, strict bool) (e expansion, er
 	defer func() {
 		if recover() != nil {
 			// The panic's own text may hold a value.
-			err = fmt.Errorf("substring out of range, such as a negative length")
+			err = errSubstring
 		}
 	}()
 	tree, err := parse.Parse(text)

@@ -29,7 +29,11 @@ func (f *finder) text(o flux.Object, s string) int {
 	if s == "" {
 		return 0
 	}
-	return f.find(o, func(line string) bool { return strings.Contains(line, s) })
+	return f.find(o, func(line string) bool {
+		_, rest, found := strings.Cut(line, s)
+		// An expression that is not closed is not the same one closed.
+		return found && (strings.HasSuffix(s, "}") || !strings.HasPrefix(rest, "}"))
+	})
 }
 
 func (f *finder) find(o flux.Object, match func(string) bool) int {
