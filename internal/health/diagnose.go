@@ -131,7 +131,7 @@ func (d *diagnoser) object(ctx context.Context, s Status) {
 		d.claim(o)
 		return
 	default:
-		if _, ok := podSelector(o); ok && d.workload(ctx, o) {
+		if _, ok := podSelector(o); ok && d.workload(ctx, o, s) {
 			return
 		}
 	}

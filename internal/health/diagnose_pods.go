@@ -23,7 +23,7 @@ const replicaSetRevision = "deployment.kubernetes.io/revision"
 
 // workload looks for the cause behind a workload: in its pods, else in why there are none. It returns false if neither says
 // anything.
-func (d *diagnoser) workload(ctx context.Context, o *unstructured.Unstructured) bool {
+func (d *diagnoser) workload(ctx context.Context, o *unstructured.Unstructured, s Status) bool {
 	selector, _ := podSelector(o)
 	owner := o
 	gk := o.GroupVersionKind().GroupKind()
@@ -57,7 +57,7 @@ func (d *diagnoser) workload(ctx context.Context, o *unstructured.Unstructured) 
 		d.afterPods(o, gk, behind, others)
 		return true
 	}
-	return d.noPods(o, owner)
+	return d.noPods(o, owner, s)
 }
 
 // afterPods adds what only the workload shows: whether older pods still serve, and a StatefulSet that cannot help itself.
@@ -239,7 +239,7 @@ func podHint(pod *corev1.Pod, t *trouble) string {
 }
 
 // noPods explains a workload that has no pod in trouble: the server lets none be made, or a condition says why.
-func (d *diagnoser) noPods(o, owner *unstructured.Unstructured) bool {
+func (d *diagnoser) noPods(o, owner *unstructured.Unstructured, s Status) bool {
 	message := ""
 	for _, u := range []*unstructured.Unstructured{owner, o} {
 		for _, c := range conditionsOf(u) {
@@ -262,7 +262,12 @@ func (d *diagnoser) noPods(o, owner *unstructured.Unstructured) bool {
 		for _, c := range conditionsOf(o) {
 			if c.Type == "Failed" && c.Status == corev1.ConditionTrue {
 				d.out.LogsNote = "none, the Job's pods are gone"
-				d.say(JobFailed, sentence("the Job has failed", c.Reason, c.Message), "")
+				text := sentence("the Job has failed", c.Reason, c.Message)
+				if strings.HasPrefix(s.Message, text) {
+					// The wait saw the pods before they went.
+					text = s.Message
+				}
+				d.say(JobFailed, text, "set restartPolicy: Never in the Job's pod template to keep failed pods and their logs")
 				return true
 			}
 		}

@@ -128,7 +128,7 @@ spec:
 
 func TestDiagnoseJob(t *testing.T) {
 	e := newEnv(t)
-	d := e.troubled(jobOf("migrate", `kubetest.sluice.run/exit-code: "3", kubetest.sluice.run/log: "no such table\n"`, ""), "status: 'Failed'")
+	d := e.troubled(jobOf("migrate", `kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: "3", kubetest.sluice.run/log: "no such table\n"`, ""), "status: 'Failed'")
 	if d.Reason != ContainerExited || !strings.Contains(d.Text, "container app exited with code 3") {
 		t.Errorf("%s", d)
 	}
@@ -136,6 +136,16 @@ func TestDiagnoseJob(t *testing.T) {
 		t.Errorf("%s", d)
 	}
 	if !slices.ContainsFunc(d.Events, func(e Event) bool { return e.Reason == "BackoffLimitExceeded" }) {
+		t.Errorf("%s", d)
+	}
+}
+
+// A Job whose pods restart their container deletes them when it fails. What the wait saw of them is what is left.
+func TestDiagnoseJobWithoutPods(t *testing.T) {
+	e := newEnv(t)
+	m := jobOf("migrate", `kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: "3"`, "activeDeadlineSeconds: 6")
+	d := e.troubled(strings.Replace(strings.Replace(m, "Never", "OnFailure", 1), "backoffLimit: 0", "backoffLimit: 100", 1), "status: 'Failed'")
+	if d.Reason != JobFailed || !strings.HasSuffix(d.Text, "(DeadlineExceeded); CrashLoopBackOff: exit code 3") || d.Hint == "" {
 		t.Errorf("%s", d)
 	}
 }

@@ -112,6 +112,8 @@ type object struct {
 	last  *unstructured.Unstructured
 	since time.Time
 	pods  map[string]podState
+	// trouble is the last that the pods had: a Job that fails deletes its pods first.
+	trouble string
 	// stopPods ends the watch of the pods; nil while there is none.
 	stopPods context.CancelFunc
 }
@@ -341,6 +343,11 @@ func (w *waiter) setMissing(o *object) {
 // judge sets the status that follows from what is known of an object, and keeps of it only what will be needed again.
 func (w *waiter) judge(ctx context.Context, o *object) {
 	s := evaluate(ctx, o.target, o.last, o.pods)
+	if t := podTrouble(o.pods); t != "" {
+		o.trouble = t
+	} else if s.Status == Failed && o.trouble != "" && isJob(o.last.GroupVersionKind().GroupKind()) {
+		s.Message += "; " + o.trouble
+	}
 	_, hasPods := podSelector(o.last)
 	if s.Status == Current || !hasPods && o.last.GroupVersionKind().GroupKind() != podKind {
 		o.last = nil

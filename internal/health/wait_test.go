@@ -82,7 +82,7 @@ func TestEveryWorkloadBecomesReady(t *testing.T) {
 // S6.11, S6.31: a Job that failed ends the wait at once, however long the others would take.
 func TestFailFast(t *testing.T) {
 	e := newEnv(t)
-	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:does-not-exist", 1, ""))
+	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:does-not-exist", 1, ""))
 	started := time.Now()
 	got, err := Wait(t.Context(), e.clients, targets, Options{Timeout: 10 * long, FailFast: true})
 	var n *NotReadyError
@@ -101,7 +101,7 @@ func TestFailFast(t *testing.T) {
 // S6.11: without fail-fast the wait goes on until nothing can change any more, which is not until the limit here.
 func TestWithoutFailFast(t *testing.T) {
 	e := newEnv(t)
-	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:1", 1, ""))
+	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:1", 1, ""))
 	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long})
 	var n *NotReadyError
 	if !errors.As(err, &n) || n.TimedOut {
