@@ -264,6 +264,10 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 	case ctx.Err() != nil && errors.Is(err, context.Cause(ctx)):
 		return // not decided; Apply returns the cause
 	}
+	if namespaced, scopeErr := r.client.IsObjectNamespaced(st.object.Unstructured); scopeErr == nil && namespaced && st.object.GetNamespace() == "" {
+		r.fail(st, fmt.Errorf("%s namespace not specified", st.object.Ref()), "set metadata.namespace in the manifest, or spec.targetNamespace of the Kustomization")
+		return
+	}
 	if rc.Live != nil && rc.Live.Err != nil && !rehearse.IsUnknownResource(rc.Live.Err) {
 		r.fail(st, queryError(st.object.Ref(), rc.Live.Err), "")
 		return

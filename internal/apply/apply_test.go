@@ -466,6 +466,15 @@ func TestUnreadIsNotWritten(t *testing.T) {
 	}
 }
 
+// S4.48: an object of a namespaced kind without a namespace.
+func TestS4_48NamespaceNotSpecified(t *testing.T) {
+	c, _ := connect(t)
+	_, err := apply.Apply(t.Context(), c, prepared(t, "", configMap), apply.Options{})
+	if err == nil || err.Error() != "apps/settings.yaml: ConfigMap/settings namespace not specified" {
+		t.Errorf("error %v", err)
+	}
+}
+
 // Conflicts are tried again from a new reading.
 func TestConflictIsRetried(t *testing.T) {
 	c, ns := connect(t)

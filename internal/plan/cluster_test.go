@@ -5,10 +5,12 @@ import (
 	"errors"
 	"slices"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -49,4 +51,17 @@ func withoutTimes(o *unstructured.Unstructured) []metav1.ManagedFieldsEntry {
 		entries[i].Time = nil
 	}
 	return entries
+}
+
+// ignore is a spec with ignored paths.
+func ignore(paths ...string) kustomizev1.KustomizationSpec {
+	return kustomizev1.KustomizationSpec{Ignore: []kustomizev1.IgnoreRule{{Paths: paths}}}
+}
+
+// applyStaged applies a planned node and waits for its definitions.
+func (b *bench) applyStaged(p *Plan, n Node) {
+	b.t.Helper()
+	if _, err := apply.Apply(b.t.Context(), p.Client(n.ID, b.admin()), n.Objects, apply.Options{StageWait: b.established}); err != nil {
+		b.t.Fatal(err)
+	}
 }

@@ -108,6 +108,10 @@ func (r *run) scope() {
 		}
 		it.namespaced = a.namespaced
 		switch {
+		case a.err == nil && a.namespaced && it.object.GetNamespace() == "":
+			// The request could not even be written (S4.48).
+			it.err = &ObjectError{Node: it.node.ID, Ref: it.object.Ref(), File: it.object.File, Class: Invalid,
+				Err: fmt.Errorf("%s namespace not specified", it.object.Ref()), hint: "set metadata.namespace in the manifest, or spec.targetNamespace of the Kustomization"}
 		case a.err == nil:
 		case meta.IsNoMatchError(a.err):
 			it.unserved = a.err
