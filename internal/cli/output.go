@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"os"
@@ -15,7 +16,10 @@ import (
 
 	"github.com/sluicerun/sluice/internal/redact"
 	"github.com/sluicerun/sluice/internal/report"
+	"github.com/sluicerun/sluice/internal/report/github"
+	"github.com/sluicerun/sluice/internal/report/gitlab"
 	"github.com/sluicerun/sluice/internal/report/jsonl"
+	"github.com/sluicerun/sluice/internal/report/junit"
 	"github.com/sluicerun/sluice/internal/report/markdown"
 	"github.com/sluicerun/sluice/internal/report/terminal"
 )
@@ -27,7 +31,7 @@ const heartbeat = time.Minute
 // output is where a run is told to, and in which forms.
 type output struct {
 	format  string
-	color   bool
+	noColor bool
 	live    report.LiveOptions
 	reports []reportFile
 	sys     System
@@ -38,8 +42,10 @@ type reportFile struct{ format, path string }
 
 // formats of --report, each with its rendering.
 var reportFormats = map[string]func(io.Writer, report.Summary) error{
-	"json":     report.WriteJSON,
-	"markdown": markdown.Write,
+	"json":           report.WriteJSON,
+	"junit":          junit.Write,
+	"markdown":       markdown.Write,
+	"gitlab-changes": gitlab.WriteChanges,
 }
 
 // parseOutput turns the flags about output into a value.
@@ -54,7 +60,7 @@ func parseOutput(c *cli.Context, sys System, p place) (output, error) {
 	if !slices.Contains([]string{"text", "json", "github", "gitlab"}, out.format) {
 		return out, usagef("run", "--output is auto, text, json, github or gitlab, got %q", out.format)
 	}
-	out.color = !c.Bool("no-color") && sys.Getenv("NO_COLOR") == "" && isTerminal(sys.Stdout)
+	out.noColor = c.Bool("no-color") || sys.Getenv("NO_COLOR") != ""
 	for _, text := range c.StringSlice("report") {
 		format, path, ok := strings.Cut(text, "=")
 		if _, known := reportFormats[format]; !ok || path == "" || !known {
@@ -81,8 +87,17 @@ func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
 	switch o.format {
 	case "json":
 		renderer = jsonl.New()
+	case "github":
+		hub := github.New(github.Options{
+			Live: o.live, Color: !o.noColor, Markdown: markdown.Render, Random: rand.Reader, ReportPath: o.path("json"),
+			SummaryPath: o.sys.Getenv("GITHUB_STEP_SUMMARY"), OutputPath: o.sys.Getenv("GITHUB_OUTPUT"),
+		})
+		secrets.OnLearn(hub.Mask)
+		renderer = hub
+	case "gitlab":
+		renderer = gitlab.New(gitlab.Options{Live: o.live, Color: !o.noColor})
 	default:
-		renderer = terminal.New(terminal.Options{Color: o.color, Live: o.live})
+		renderer = terminal.New(terminal.Options{Color: !o.noColor && isTerminal(o.sys.Stdout), Live: o.live})
 	}
 	ticker := time.NewTicker(heartbeat)
 	stream := report.NewStream(o.sys.Stdout, renderer, ticker.C)
@@ -90,6 +105,16 @@ func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
 		defer ticker.Stop()
 		return stream.Close()
 	}
+}
+
+// path is where a report of the format goes, empty if none is asked for.
+func (o output) path(format string) string {
+	for _, r := range o.reports {
+		if r.format == format {
+			return r.path
+		}
+	}
+	return ""
 }
 
 // writeReports writes every --report. A file appears whole or not at all.

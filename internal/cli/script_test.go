@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -30,6 +32,8 @@ import (
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/client-go/util/jsonpath"
 
@@ -54,11 +58,13 @@ func TestMain(m *testing.M) {
 //
 //	cluster                     a fresh cluster; KUBECONFIG names it
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
+//	exits CODE PROGRAM ARGS…    run a program that must exit with the code
 //	copy SOURCE FOLDER          copy a folder of testdata/repos
 //	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
 //	kube apply FILE             create or change objects as a person would
 //	kube delete KIND NAME       delete an object
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
+//	stranger FILE               write a kubeconfig whose credentials the cluster does not know
 //	rewrite FILE OLD NEW        replace text in a file
 //
 // KIND is "v1/ConfigMap" or "apps/v1/Deployment"; NAME is "namespace/name" or
@@ -80,11 +86,13 @@ func TestScript(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"cluster": startCluster,
-			"commit":  commit,
-			"copy":    copyRepo,
-			"kube":    kube,
-			"rewrite": rewrite,
+			"cluster":  startCluster,
+			"commit":   commit,
+			"exits":    exits,
+			"copy":     copyRepo,
+			"kube":     kube,
+			"rewrite":  rewrite,
+			"stranger": stranger,
 		},
 	})
 }
@@ -120,6 +128,40 @@ func commit(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv("COMMIT", hash)
 	ts.Logf("%s", hash)
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARGS…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	err = ts.Exec(args[1], args[2:]...)
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// stranger writes a kubeconfig for the cluster with credentials that it does not
+// know.
+func stranger(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: stranger FILE")
+	}
+	config, err := clientcmd.LoadFromFile(ts.Getenv("KUBECONFIG"))
+	ts.Check(err)
+	for name := range config.AuthInfos {
+		config.AuthInfos[name] = &clientcmdapi.AuthInfo{Token: "nobody-knows-this"}
+	}
+	ts.Check(clientcmd.WriteToFile(*config, ts.MkAbs(args[0])))
 }
 
 func copyRepo(ts *testscript.TestScript, neg bool, args []string) {

@@ -430,9 +430,7 @@ func (r *run) explain(ctx context.Context, n *node, err error) []event.Failure {
 	if objects, ok := as[apply.Errors](err); ok {
 		var failures []event.Failure
 		for _, e := range objects {
-			f := r.failure(ctx, "apply", n, e)
-			f.Object, f.File, f.Line = e.Ref.String(), e.File, 0
-			failures = append(failures, f)
+			failures = append(failures, r.failure(ctx, "apply", n, e))
 		}
 		return failures
 	}

@@ -8,7 +8,12 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/build"
+	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/plan"
+	"github.com/sluicerun/sluice/internal/substitute"
 )
 
 // Errors of stages become failures here and nowhere else. A stage's error may
@@ -36,20 +41,13 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	f := event.Failure{Phase: phase, Reason: defaultReason[phase], Text: err.Error()}
 	if n != nil {
 		f.Node, f.File, f.Line = n.ID.String(), n.File, n.Line
-		if !strings.Contains(f.Text, f.Node) {
-			f.Text = f.Node + ": " + f.Text
-		}
+	}
+	locate(&f, err)
+	if f.Node != "" && !strings.Contains(f.Text, f.Node) {
+		f.Text = f.Node + ": " + f.Text
 	}
 	if e, ok := as[hinter](err); ok {
 		f.Hint = e.Hint()
-	}
-	if e, ok := as[positioned](err); ok {
-		if file, line := e.Position(); file != "" {
-			f.File, f.Line = file, line
-		}
-	}
-	if e, ok := as[objected](err); ok {
-		f.Object = e.Subject()
 	}
 	if e, ok := as[reasoned](err); ok && e.Reason() != "" {
 		f.Reason = e.Reason()
@@ -61,6 +59,37 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 		}
 	}
 	return f
+}
+
+// locate takes over where an error is: the manifest at fault rather than the
+// Kustomization that led to it.
+func locate(f *event.Failure, err error) {
+	at := func(file string, line int, object string, text error) {
+		if file != "" {
+			f.File, f.Line = file, line
+		}
+		f.Object, f.Text = object, text.Error()
+		if object != "" {
+			f.Text = object + ": " + f.Text
+		}
+	}
+	switch e := err.(type) {
+	case *build.Error:
+		at(e.File, e.Line, e.Object, e.Err)
+	case *substitute.Error:
+		at(e.File, e.Line, e.Object, e.Err)
+	case *discover.Error:
+		at(e.File, e.Line, e.Object, e.Err)
+		if e.Field != "" {
+			f.Text = e.Object + ": " + e.Field + ": " + e.Err.Error()
+		}
+	case *plan.ObjectError:
+		at(e.File, 0, e.Ref.String(), e.Err)
+		f.Text = e.Err.Error() // begins with the object (S4.48)
+	case *apply.ObjectError:
+		at(e.File, 0, e.Ref.String(), e.Err)
+		f.Text = e.Err.Error()
+	}
 }
 
 // defaultReason is the stable code of a failure that brings none.

@@ -111,7 +111,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 func (r *run) render(ctx context.Context, n *node) []event.Failure {
 	result, err := build.Build(ctx, n.tree, n.Kustomization)
 	for _, notice := range result.Notices {
-		r.notice(event.Notice{Level: event.Info, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
 			File: notice.File, Text: notice.Text, Hint: notice.Hint})
 	}
 	if err != nil {

@@ -77,7 +77,6 @@ func (r *run) planFailures(ctx context.Context, err error) []event.Failure {
 	var failures []event.Failure
 	for _, e := range objects {
 		f := r.failure(ctx, "plan", r.nodes[e.Node], e)
-		f.Object, f.File, f.Line = e.Ref.String(), e.File, 0
 		f.Reason = planReasons[e.Class]
 		failures = append(failures, f)
 	}
