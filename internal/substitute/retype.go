@@ -9,8 +9,8 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-// retyped compares an object before and after substitution. A label or
-// annotation that is no string any more is an error (S3.26); another string
+// retyped compares an object before and after substitution. A name, a label or
+// an annotation that is no string any more is an error (S0.15, S3.26); another string
 // field that the API certainly wants as a string is noted, since the API
 // server will refuse it (S3.27). It reports whether the object is usable.
 func (a *application) retyped(before, after flux.Object, e expansion) bool {
@@ -19,6 +19,11 @@ func (a *application) retyped(before, after flux.Object, e expansion) bool {
 		field := strings.Join(path, ".")
 		line := a.lines.text(before, firstExpression(was))
 		switch {
+		case field == "metadata.name", field == "metadata.namespace", field == "kind", field == "apiVersion":
+			// Flux drops such an object without a word (S0.15).
+			ok = false
+			a.fail(before, line, "give the value quotes of its own, as in '\"1\"': quotes in the manifest do not survive",
+				fmt.Errorf("%s became %s through substitution, it must be a string", field, typeName(now)))
 		case len(path) == 3 && path[0] == "metadata" && (path[1] == "labels" || path[1] == "annotations"):
 			if now == nil {
 				return // Flux reads null as ""

@@ -456,6 +456,21 @@ func TestLabels(t *testing.T) {
 	}
 }
 
+// TestLostName (S0.15): an object without a name would be dropped.
+func TestLostName(t *testing.T) {
+	for field, value := range map[string]string{"name": "1", "namespace": "true"} {
+		text := "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: ns}\n"
+		o := object(t, text)
+		if err := unstructured.SetNestedField(o.Object, "${v}", "metadata", field); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := apply(t, kustomization(map[string]string{"v": value}), nil, strict, o)
+		if err == nil || !strings.Contains(err.Error(), "metadata."+field+" became a ") {
+			t.Errorf("%s: error %v", field, err)
+		}
+	}
+}
+
 // TestNotices: what is likely unintended is said, once, without values.
 func TestNotices(t *testing.T) {
 	k := kustomization(map[string]string{"n": "4711", "lines": "4711\n4712", "end": "x\n"})
