@@ -53,16 +53,23 @@ func Candidates(tree fs.FS) ([]Candidate, error) {
 	}
 	slices.Sort(folders)
 	folders = slices.Compact(folders)
-	reach := map[string]map[int]bool{}
+	reach := map[string]reached{}
 	for _, f := range folders {
 		reach[f] = m.reach(f)
+	}
+	// leads reports whether a run of one folder comes to another. Overlays
+	// may share all their manifests, and are apart all the same.
+	leads := func(from, to string) bool {
+		if _, listed := m.references[to]; listed {
+			return reach[from].folders[to]
+		}
+		return reach[from].folders[to] || covers(reach[from].manifests, m.holds(to))
 	}
 	var candidates []Candidate
 	for _, f := range folders {
 		own := m.holds(f)
 		if len(own) == 0 || slices.ContainsFunc(folders, func(other string) bool {
-			return other != f && covers(reach[other], own) &&
-				(!covers(reach[f], m.holds(other)) || before(other, f, self))
+			return other != f && leads(other, f) && (!leads(f, other) || before(other, f, self))
 		}) {
 			continue
 		}
@@ -266,20 +273,52 @@ func (m *overview) nearest(name, folder string) string {
 	return ""
 }
 
-// reach returns the manifests that a run of the folder comes to.
-func (m *overview) reach(folder string) map[int]bool {
-	reached := map[int]bool{}
+// reached is what a run of a folder comes to.
+type reached struct {
+	manifests map[int]bool
+	folders   map[string]bool
+}
+
+// reach follows the builds and the paths from a folder on.
+func (m *overview) reach(folder string) reached {
+	r := reached{map[int]bool{}, map[string]bool{}}
+	m.visit(folder, r.folders)
 	queue := m.holds(folder)
 	for len(queue) > 0 {
 		i := queue[0]
 		queue = queue[1:]
-		if reached[i] {
+		if r.manifests[i] {
 			continue
 		}
-		reached[i] = true
+		r.manifests[i] = true
 		if p := m.manifests[i].path; p != "" {
+			m.visit(p, r.folders)
 			queue = append(slices.Clip(queue), m.holds(p)...)
 		}
 	}
-	return reached
+	return r
+}
+
+// visit adds the folders of a build.
+func (m *overview) visit(folder string, folders map[string]bool) {
+	if folders[folder] {
+		return
+	}
+	folders[folder] = true
+	if references, listed := m.references[folder]; listed {
+		for _, r := range references {
+			m.visit(r, folders)
+		}
+		return
+	}
+	for _, manifest := range m.manifests {
+		if within(manifest.file, folder) && m.nearest(manifest.file, folder) == "" {
+			folders[path.Dir(manifest.file)] = true
+		}
+	}
+	for sub := range m.references {
+		if sub != folder && within(sub, folder) && m.nearest(sub, folder) == "" {
+			m.visit(sub, folders)
+		}
+	}
 }

@@ -32,7 +32,15 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 			s.fail(o, f.field, f.remedy, errors.New(f.what))
 		}
 	}
-	if o.GetNamespace() == "" { // S16.4, S4.48
+	typed := true
+	for _, field := range []string{"name", "namespace"} {
+		value, _, _ := unstructured.NestedFieldNoCopy(o.Object, "metadata", field)
+		for _, f := range anyText.check("metadata."+field, value) {
+			typed = false
+			s.fail(o, f.field, f.remedy, errors.New(f.what))
+		}
+	}
+	if typed && o.GetNamespace() == "" { // S16.4, S4.48
 		s.fail(o, "metadata.namespace", "set metadata.namespace, or targetNamespace in "+s.parent.String(), errors.New("namespace not specified"))
 	}
 	if len(s.problems) > before {

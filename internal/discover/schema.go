@@ -170,7 +170,7 @@ var instead = map[string]string{
 
 // meant suggests the name that differs least, if one is near.
 func meant(name string, names []string) string {
-	best, least := "", max(1, len(name)/3)+1
+	best, least := "", max(2, len(name)/3)+1
 	for _, n := range names {
 		d := distance(strings.ToLower(name), strings.ToLower(n))
 		if d < least {

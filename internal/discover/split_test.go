@@ -1,0 +1,384 @@
+package discover_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluicerun/sluice/internal/discover"
+	"github.com/sluicerun/sluice/internal/flux"
+)
+
+var parent = flux.ID{Namespace: "flux-system", Name: "root"}
+
+const file = "clusters/x.yaml"
+
+// objects reads a stream as a build would give it, and the tree it is from.
+func objects(t testing.TB, stream string) (fstest.MapFS, []flux.Object) {
+	t.Helper()
+	var all []flux.Object
+	for _, doc := range strings.Split(stream, "\n---\n") {
+		json, err := yaml.YAMLToJSON([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := flux.Object{Unstructured: &unstructured.Unstructured{}, File: file}
+		if err := o.UnmarshalJSON(json); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, o)
+	}
+	return fstest.MapFS{file: {Data: []byte(stream)}}, all
+}
+
+// head is a Kustomization up to its spec, seven lines.
+const head = `apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: apps
+  namespace: flux-system
+spec:
+  sourceRef: {kind: GitRepository, name: repo}
+`
+
+// TestFields decodes every field of v1 (section 1.2).
+func TestFields(t *testing.T) {
+	tree, in := objects(t, "# a comment\n"+head+`  path: ./apps/production
+  interval: 1h30m
+  retryInterval: 90s
+  timeout: 1.5h
+  prune: true
+  deletionPolicy: WaitForTermination
+  suspend: true
+  force: true
+  wait: true
+  targetNamespace: t
+  namePrefix: p-
+  nameSuffix: -s
+  serviceAccountName: sa
+  commonMetadata: {labels: {a: b}, annotations: {c: d}}
+  patches: [{patch: "x", target: {group: g, version: v, kind: k, name: nn, namespace: ns, labelSelector: a=b, annotationSelector: c=d}}]
+  images: [{name: i, newName: j, newTag: k, digest: l}]
+  components: [../c]
+  ignoreMissingComponents: true
+  buildMetadata: [originAnnotations, transformerAnnotations]
+  postBuild:
+    substitute: {a: b}
+    substituteFrom: [{kind: ConfigMap, name: c}, {kind: Secret, name: s, optional: true}]
+    substituteStrategy: Always
+  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: d, namespace: ns}]
+  healthCheckExprs: [{apiVersion: x/v1, kind: X, current: "true", inProgress: "false", failed: "false"}]
+  dependsOn: [{name: one}, {name: two, namespace: other, readyExpr: "true"}]
+  kubeConfig: {secretRef: {name: k, key: v}}
+  decryption: {provider: sops, secretRef: {name: s}, serviceAccountName: d}
+  ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]
+  configMapGenerator: [{name: c, literals: [a=b]}]
+status: {}
+`)
+	in[0].SetLabels(map[string]string{"l": "v"})
+	found, err := discover.Split(parent, tree, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := found.Kustomizations[0]
+	if k.ID != (flux.ID{Namespace: "flux-system", Name: "apps"}) || k.Parent != parent || k.File != file || k.Line != 2 ||
+		k.APIVersion != "kustomize.toolkit.fluxcd.io/v1" || k.Labels["l"] != "v" {
+		t.Errorf("%+v", k)
+	}
+	s := k.Spec
+	if s.Interval.Duration != 90*time.Minute || k.Timeout() != 90*time.Minute || s.RetryInterval.Duration != 90*time.Second ||
+		!s.Prune || s.DeletionPolicy != "WaitForTermination" || !s.Suspend || !s.Force || !s.Wait ||
+		s.TargetNamespace != "t" || s.NamePrefix != "p-" || s.NameSuffix != "-s" || s.ServiceAccountName != "sa" ||
+		s.CommonMetadata.Labels["a"] != "b" || s.Patches[0].Target.AnnotationSelector != "c=d" || s.Images[0].Digest != "l" ||
+		s.Components[0] != "../c" || !s.IgnoreMissingComponents || len(s.BuildMetadata) != 2 ||
+		s.PostBuild.Substitute["a"] != "b" || !s.PostBuild.SubstituteFrom[1].Optional || s.PostBuild.SubstituteFrom[0].Optional ||
+		s.PostBuild.SubstituteStrategy != "Always" || s.HealthChecks[0].Name != "d" || s.HealthCheckExprs[0].Failed != "false" ||
+		s.KubeConfig.SecretRef.Key != "v" || s.Decryption.ServiceAccountName != "d" || s.Ignore[0].Paths[0] != "/spec/replicas" {
+		t.Errorf("%+v", s)
+	}
+	if got := fmt.Sprint(k.Dependencies()); got != "[flux-system/one other/two]" {
+		t.Errorf("dependencies %s", got)
+	}
+	if k.Path() != "apps/production" || k.Source().String() != "GitRepository/flux-system/repo" {
+		t.Errorf("path %s, source %s", k.Path(), k.Source())
+	}
+	if fmt.Sprint(k.Extra.ConfigMapGenerator) != "[map[literals:[a=b] name:c]]" {
+		t.Errorf("extension %v", k.Extra)
+	}
+}
+
+// TestChecks (S1.1 to S1.5, S1.19): what the API server would refuse.
+func TestChecks(t *testing.T) {
+	const rest = "  interval: 5m\n  prune: true\n"
+	for _, test := range []struct{ name, spec, want, hint string }{
+		{"S1.5 interval", "  prune: true\n", "6: spec.interval: is required", ""},
+		{"S1.5 prune", "  interval: 5m\n", "6: spec.prune: is required", ""},
+		{"S1.5 source", "", "6: spec.interval: is required\n6: spec.prune: is required", ""},
+		{"S1.5 null", "  interval: null\n  prune: ~\n", "8: spec.interval: is required\n9: spec.prune: is required", ""},
+		{"S1.2 unknown", rest + "  dependson: []\n", "10: spec.dependson: unknown field: Flux's Kustomization has no such field", `did you mean "dependsOn"?`},
+		{"S1.2 unknown, far", rest + "  somethingElse: []\n", "10: spec.somethingElse: unknown field: Flux's Kustomization has no such field", "remove the field"},
+		{"S1.2 nested", rest + "  postBuild:\n    substituteform: []\n", "11: spec.postBuild.substituteform: unknown field: Flux's Kustomization has no such field", `did you mean "substituteFrom"?`},
+		{"S1.2 in a list", rest + "  dependsOn:\n  - name: a\n  - nam: b\n", "12: spec.dependsOn[1].nam: unknown field: Flux's Kustomization has no such field\n12: spec.dependsOn[1].name: is required", `did you mean "name"?`},
+		{"S1.2 top", rest + "spce: {}\n", `10: spce: unknown field: Flux's Kustomization has no such field`, `did you mean "spec"?`},
+		{"S1.19 v1", rest + "  patchesStrategicMerge: []\n", "10: spec.patchesStrategicMerge: unknown field: Flux's Kustomization has no such field", "write the patches as spec.patches; the field was part of v1beta2"},
+		{"S1.3 number", rest + "  postBuild: {substitute: {replicas: 3, ok: x}}\n", "10: spec.postBuild.substitute.replicas: must be a string, not the number 3", "put the value in quotes"},
+		{"S1.3 boolean", rest + "  wait: 'true'\n", `10: spec.wait: must be true or false, not the string "true"`, "write true or false without quotes"},
+		{"S1.3 label", rest + "  commonMetadata: {labels: {x: true}}\n", "10: spec.commonMetadata.labels.x: must be a string, not the boolean true", "put the value in quotes"},
+		{"S1.3 list", rest + "  components: x\n", `10: spec.components: must be a list, not the string "x"`, ""},
+		{"S1.3 map", rest + "  postBuild: [a]\n", "10: spec.postBuild: must be a map, not a list", ""},
+		{"S1.3 item", rest + "  components: [a, 1]\n", "10: spec.components[1]: must be a string, not the number 1", "put the value in quotes"},
+		{"S1.3 empty item", rest + "  dependsOn:\n  -\n", "11: spec.dependsOn[0]: must not be empty", "remove the entry"},
+		{"enum", rest + "  deletionPolicy: delete\n", `10: spec.deletionPolicy: "delete" is not one of MirrorPrune, Delete, WaitForTermination, Orphan`, `did you mean "Delete"?`},
+		{"enum in a list", rest + "  postBuild: {substituteFrom: [{kind: Configmap, name: x}]}\n", `10: spec.postBuild.substituteFrom[0].kind: "Configmap" is not one of Secret, ConfigMap`, `did you mean "ConfigMap"?`},
+		{"empty", rest + "  targetNamespace: ''\n", "10: spec.targetNamespace: must have at least 1 character", "remove the field or give it a value"},
+		{"long", rest + "  targetNamespace: " + strings.Repeat("x", 64) + "\n", "10: spec.targetNamespace: has 64 characters, at most 63 are allowed", ""},
+		{"kubeConfig none", rest + "  kubeConfig: {}\n", "10: spec.kubeConfig: exactly one of configMapRef and secretRef must be set", ""},
+		{"kubeConfig both", rest + "  kubeConfig: {configMapRef: {name: a}, secretRef: {name: b}}\n", "10: spec.kubeConfig: exactly one of configMapRef and secretRef must be set", ""},
+		{"decryption", rest + "  decryption: {}\n", "10: spec.decryption.provider: is required", ""},
+		{"paths", rest + "  ignore: [{}]\n", "10: spec.ignore[0].paths: is required", ""},
+		{"several", rest + "  wait: 1\n  force: 2\n", "10: spec.wait: must be true or false, not the number 1\n11: spec.force: must be true or false, not the number 2", ""},
+	} {
+		tree, in := objects(t, head+test.spec)
+		check(t, test.name, tree, in, test.want, test.hint)
+	}
+	tree, in := objects(t, strings.Replace(head, "{kind: GitRepository, name: repo}", "{kind: HelmRepository}", 1)+rest)
+	check(t, "source", tree, in, `7: spec.sourceRef.kind: "HelmRepository" is not one of OCIRepository, GitRepository, Bucket, ExternalArtifact`+"\n7: spec.sourceRef.name: is required", "")
+	tree, in = objects(t, strings.Replace(head, "  namespace: flux-system\n", "", 1)+rest)
+	check(t, "S16.4", tree, in, "3: metadata.namespace: namespace not specified", "set metadata.namespace, or targetNamespace in flux-system/root")
+	tree, in = objects(t, strings.Replace(head, "namespace: flux-system\n", "namespace: 12\n", 1)+rest)
+	check(t, "namespace is a number", tree, in, "5: metadata.namespace: must be a string, not the number 12", "put the value in quotes")
+	tree, in = objects(t, "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: x, namespace: ns}\n")
+	check(t, "no spec", tree, in, "1: spec: is required", "")
+	tree, in = objects(t, "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nmetadata: {name: x, namespace: ns, labels: {a: 1}}\nspec: {interval: 5m, prune: true, sourceRef: {kind: Bucket, name: b}}\n")
+	check(t, "own labels", tree, in, "3: metadata.labels.a: must be a string, not the number 1", "put the value in quotes")
+}
+
+// check compares errors, each as "line: field: text", and the first hint.
+func check(t *testing.T, name string, tree fstest.MapFS, in []flux.Object, want, hint string) {
+	t.Helper()
+	found, err := discover.Split(parent, tree, in)
+	var got []string
+	for _, e := range discover.All(err) {
+		got = append(got, fmt.Sprintf("%d: %s: %v", e.Line, e.Field, e.Err))
+		if e.File != file || !strings.HasPrefix(e.Object, "Kustomization/") || !strings.HasPrefix(e.Error(), fmt.Sprintf("%s:%d: %s: %s: ", e.File, e.Line, e.Object, e.Field)) {
+			t.Errorf("%s: %+v: %v", name, e, e)
+		}
+	}
+	if strings.Join(got, "\n") != want {
+		t.Errorf("%s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), want)
+		return
+	}
+	if hint != "" && discover.All(err)[0].Hint() != hint {
+		t.Errorf("%s: hint %q, want %q", name, discover.All(err)[0].Hint(), hint)
+	}
+	if len(found.Kustomizations) > 0 {
+		t.Errorf("%s: a Kustomization was found", name)
+	}
+}
+
+// TestDurations (S1.4).
+func TestDurations(t *testing.T) {
+	for text, good := range map[string]bool{
+		"5m": true, "1h30m": true, "1.5h": true, "90s": true, "100ms": true, "0s": true,
+		"5": false, "1d": false, "-5m": false, "5 m": false, "": false, "5m ": false, "1us": false, "+5m": false, ".5h": false,
+		"99999999999h": false,
+	} {
+		for _, field := range []string{"interval", "timeout", "retryInterval"} {
+			spec := "  prune: true\n  " + field + ": \"" + text + "\"\n"
+			if field != "interval" {
+				spec += "  interval: 5m\n"
+			}
+			tree, in := objects(t, head+spec)
+			_, err := discover.Split(parent, tree, in)
+			if (err == nil) != good {
+				t.Errorf("%s: %q: %v", field, text, err)
+			}
+			if err != nil && !strings.Contains(err.Error(), field) && text != "99999999999h" {
+				t.Errorf("%s: %q: %v", field, text, err)
+			}
+		}
+	}
+}
+
+// TestOldVersions (S1.17, S1.18, S1.19).
+func TestOldVersions(t *testing.T) {
+	for _, version := range []string{"v1beta1", "v1beta2"} {
+		tree, in := objects(t, strings.Replace(head, "/v1\n", "/"+version+"\n", 1)+`  interval: 5m
+  prune: true
+  validation: client
+  patchesStrategicMerge: [{kind: Deployment}]
+  patchesJson6902: [{patch: [{op: add, path: /a, value: 1}], target: {kind: Deployment}}]
+`)
+		found, err := discover.Split(parent, tree, in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := found.Kustomizations[0]
+		if len(k.Extra.PatchesStrategicMerge) != 1 || len(k.Extra.PatchesJSON6902) != 1 || k.APIVersion != "kustomize.toolkit.fluxcd.io/"+version {
+			t.Errorf("%+v", k)
+		}
+		if len(found.Notices) != 1 || found.Notices[0].Code != "old-api-version" || found.Notices[0].Line != 1 || !strings.Contains(found.Notices[0].Text, version) {
+			t.Errorf("notices %+v", found.Notices)
+		}
+	}
+	tree, in := objects(t, strings.Replace(head, "/v1\n", "/v1beta2\n", 1)+"  interval: 5m\n  prune: true\n  patchesJson6902: [{patch: [{op: ad}]}]\n")
+	check(t, "S1.19", tree, in, `10: spec.patchesJson6902[0].patch[0].op: "ad" is not one of test, remove, add, replace, move, copy`+
+		"\n10: spec.patchesJson6902[0].patch[0].path: is required\n10: spec.patchesJson6902[0].target: is required", `did you mean "add"?`)
+}
+
+// TestSplit (S16.2, S16.3): what goes where, in the order of the build.
+func TestSplit(t *testing.T) {
+	tree, in := objects(t, `apiVersion: v1
+kind: Namespace
+metadata: {name: space}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: kustomize-controller, namespace: flux-system, labels: {app.kubernetes.io/part-of: flux}}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: flux-system, namespace: flux-system}
+spec: {url: "ssh://git@example.com/x", ref: {branch: main}, ignore: "", suspend: true}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: Bucket
+metadata: {name: b, namespace: flux-system}
+spec: {bucketName: x}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: HelmRepository
+metadata: {name: h, namespace: flux-system}
+---
+apiVersion: helm.toolkit.fluxcd.io/v2
+kind: HelmRelease
+metadata: {name: r, namespace: flux-system}
+---
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+metadata: {name: not-flux}
+---
+`+head+"  interval: 5m\n  prune: true\n")
+	found, err := discover.Split(parent, tree, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := func(objects []flux.Object) (all []string) {
+		for _, o := range objects {
+			all = append(all, o.Ref().String())
+		}
+		return all
+	}
+	for _, test := range []struct{ got, want []string }{
+		{names(found.Objects), []string{"Namespace/space", "Kustomization/not-flux"}},
+		{names(found.FluxComponents), []string{"Deployment/flux-system/kustomize-controller"}},
+		{names(found.Toolkit), []string{"HelmRepository/flux-system/h", "HelmRelease/flux-system/r"}},
+	} {
+		if !slices.Equal(test.got, test.want) {
+			t.Errorf("got %v, want %v", test.got, test.want)
+		}
+	}
+	if len(found.Kustomizations) != 1 || found.Kustomizations[0].Line != 31 {
+		t.Errorf("Kustomizations %+v", found.Kustomizations)
+	}
+	if len(found.Sources) != 2 {
+		t.Fatalf("sources %+v", found.Sources)
+	}
+	s := found.Sources[0]
+	if s.String() != "GitRepository/flux-system/flux-system" || s.URL != "ssh://git@example.com/x" || s.Ref.Branch != "main" || s.Ignore == nil || *s.Ignore != "" || !s.Suspend || s.Line != 9 {
+		t.Errorf("source %+v", s)
+	}
+	if len(found.Notices) != 1 || found.Notices[0].Code != "flux-components" {
+		t.Errorf("notices %+v", found.Notices)
+	}
+}
+
+// TestBadSources names what is wrong with a source.
+func TestBadSources(t *testing.T) {
+	tree, in := objects(t, `apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: a, namespace: ns}
+spec: {}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: GitRepository
+metadata: {name: b}
+spec: {url: x}
+---
+apiVersion: source.toolkit.fluxcd.io/v1
+kind: OCIRepository
+metadata: {name: c, namespace: ns}
+spec:
+  url: oci://x
+  ref:
+    tag: 1.5
+`)
+	_, err := discover.Split(parent, tree, in)
+	want := []string{
+		"clusters/x.yaml:4: GitRepository/ns/a: spec.url: is required",
+		"clusters/x.yaml:8: GitRepository/b: metadata.namespace: namespace not specified",
+		"clusters/x.yaml:17: OCIRepository/ns/c: spec.ref.tag: must be a string",
+	}
+	var got []string
+	for _, e := range discover.All(err) {
+		got = append(got, e.Error())
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+// TestDuplicates: two Kustomizations of one id, in two versions.
+func TestDuplicates(t *testing.T) {
+	one := head + "  interval: 5m\n  prune: true\n"
+	tree, in := objects(t, one+"---\n"+strings.Replace(one, "/v1\n", "/v1beta2\n", 1))
+	in[1].File = "clusters/y.yaml"
+	tree["clusters/y.yaml"] = &fstest.MapFile{Data: []byte("\n" + strings.Replace(one, "/v1\n", "/v1beta2\n", 1))}
+	found, err := discover.Split(parent, tree, in)
+	want := "clusters/y.yaml:2: Kustomization/flux-system/apps: is declared twice: also in clusters/x.yaml:1"
+	if err == nil || err.Error() != want {
+		t.Errorf("error %v, want %s", err, want)
+	}
+	if len(found.Kustomizations) != 1 {
+		t.Errorf("found %v", found.Kustomizations)
+	}
+}
+
+// TestWithoutTree: no tree means no lines, and nothing else.
+func TestWithoutTree(t *testing.T) {
+	_, in := objects(t, head+"  interval: 5m\n")
+	_, err := discover.Split(parent, nil, in)
+	if err == nil || err.Error() != "clusters/x.yaml: Kustomization/flux-system/apps: spec.prune: is required" {
+		t.Errorf("error %v", err)
+	}
+}
+
+// FuzzSplit: whatever is in an object, there is an error or a Kustomization,
+// never a panic.
+func FuzzSplit(f *testing.F) {
+	f.Add([]byte(head + "  interval: 5m\n  prune: true\n"))
+	f.Add([]byte(head + "  interval: [5m]\n  prune: {}\n  patches: [1, {patch: 2}]\nstatus: 1\n"))
+	f.Add([]byte("apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: a, namespace: b}\nspec: [1]\n"))
+	f.Add([]byte("apiVersion: kustomize.toolkit.fluxcd.io/v1beta2\nkind: Kustomization\nmetadata: 1\nspec: 2\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		json, err := yaml.YAMLToJSON(text)
+		if err != nil {
+			return
+		}
+		o := flux.Object{Unstructured: &unstructured.Unstructured{}, File: file}
+		if err := o.UnmarshalJSON(json); err != nil {
+			return
+		}
+		found, err := discover.Split(parent, fstest.MapFS{file: {Data: text}}, []flux.Object{o})
+		n := len(found.Kustomizations) + len(found.Sources) + len(found.FluxComponents) + len(found.Toolkit) + len(found.Objects)
+		if (err == nil) != (n == 1) {
+			t.Errorf("%d found, error %v", n, err)
+		}
+	})
+}
