@@ -58,11 +58,7 @@ func valueForms(value string) []string {
 	if !strings.ContainsAny(trimmed, "\n\r") {
 		return forms
 	}
-	for _, line := range strings.FieldsFunc(trimmed, func(r rune) bool { return r == '\n' || r == '\r' }) {
-		line = strings.TrimSpace(line)
-		if len(line) < minLine || common(line) {
-			continue
-		}
+	for _, line := range lines(trimmed) {
 		forms = append(forms, line)
 		if len(value) <= large {
 			forms = append(forms, escapes(line)...)
@@ -70,6 +66,21 @@ func valueForms(value string) []string {
 		}
 	}
 	return forms
+}
+
+// lines returns the lines of a value that are masked on their own. A value of
+// one line is that line, whatever its length.
+func lines(trimmed string) []string {
+	if !strings.ContainsAny(trimmed, "\n\r") {
+		return []string{trimmed}
+	}
+	var list []string
+	for _, line := range strings.FieldsFunc(trimmed, func(r rune) bool { return r == '\n' || r == '\r' }) {
+		if line = strings.TrimSpace(line); len(line) >= minLine && !common(line) {
+			list = append(list, line)
+		}
+	}
+	return list
 }
 
 // escapes returns the value as it stands inside a JSON string (with and

@@ -77,8 +77,11 @@ func (s *Set) Public(values ...string) {
 }
 
 // OnLearn calls f with each value that is learned from now on, in its plain
-// form and once. It is for handing values to a CI system's own masking. f
-// runs in the goroutine that calls Learn and must not call the Set.
+// form and once. It is for handing values to a CI system's own masking. Of a
+// value with several lines f gets those lines that are long enough to be
+// masked alone: GitHub's runner masks each line of what it is given, however
+// short, and a "}" would ruin the log. f runs in the goroutine that calls
+// Learn and must not call the Set.
 func (s *Set) OnLearn(f func(value string)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,8 +122,10 @@ func (s *Set) learn(value string) []string {
 	s.values[value] = true
 	var fresh []string
 	if trimmed := strings.TrimSpace(value); !common(trimmed) && !s.public[trimmed] {
-		if !s.forms[trimmed] {
-			fresh = append(fresh, trimmed)
+		for _, line := range lines(trimmed) {
+			if !s.forms[line] {
+				fresh = append(fresh, line)
+			}
 		}
 		for _, form := range valueForms(value) {
 			s.add(form)

@@ -105,8 +105,8 @@ func TestOnLearnTellsEachValueOnce(t *testing.T) {
 	s := New()
 	var told []string
 	s.OnLearn(func(v string) { told = append(told, v) })
-	s.Learn("hunter22", "true", "hunter22\n", "hunter22", "https://u:inner-pw@h")
-	if got, want := strings.Join(told, "|"), "hunter22|https://u:inner-pw@h|inner-pw"; got != want {
+	s.Learn("hunter22", "true", "hunter22\n", "hunter22", "https://u:inner-pw@h", "{\n  long enough: yes\n}\n")
+	if got, want := strings.Join(told, "|"), "hunter22|https://u:inner-pw@h|inner-pw|long enough: yes"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }

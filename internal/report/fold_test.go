@@ -310,3 +310,18 @@ func TestEarlyEnd(t *testing.T) {
 		}
 	}
 }
+
+// A success says what had no part in it.
+func TestSuccessNamesWhatWasLeftOut(t *testing.T) {
+	s := report.Summarize(
+		event.SourceOpened{Revision: "main@sha1:4f2c1d9a7be0f3c5d6e8a9b0c1d2e3f405162738"},
+		event.NodeFinished{Node: "a/one", Result: event.Ready},
+		event.NodeFinished{Node: "a/two", Result: event.Suspended},
+		event.NodeFinished{Node: "a/three", Result: event.Excluded},
+		event.NodeFinished{Node: "a/four", Result: event.Excluded},
+		event.RunFinished{Verdict: event.Live, Duration: time.Second},
+	)
+	if want := "main@4f2c1d9: no changes, 0 unchanged in 1.0s; of 4 Kustomizations 1 suspended, 2 left out"; s.Headline != want {
+		t.Errorf("got  %q\nwant %q", s.Headline, want)
+	}
+}

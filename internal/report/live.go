@@ -45,8 +45,8 @@ func (l Line) Colored() string {
 
 // Limits of the live lines.
 const (
-	// widest is how wide the column of names gets, and text is where the
-	// column of durations starts after it.
+	// widestName is how wide the column of names gets, and textWidth where
+	// the column of durations starts after it.
 	widestName = 36
 	textWidth  = 62
 	// quietHealth is the least time between two lines about the health of
@@ -55,6 +55,10 @@ const (
 	// maxObjectLines is how many changed objects of one Kustomization get a
 	// line of their own; the count at its end covers the others.
 	maxObjectLines = 20
+	// maxDeletedNames is how many deleted objects the line at the end of
+	// pruning names, and maxDeletedLines how many get a line of their own.
+	maxDeletedNames = 3
+	maxDeletedLines = 200
 	// maxWaits is how many Kustomizations a heartbeat names.
 	maxWaits = 3
 )
@@ -177,7 +181,10 @@ func (l *Live) progress(e event.Event) []Line {
 	case event.NodeFinished:
 		return l.nodeFinished(e)
 	case event.ObjectPruned:
-		if verbose || e.Action == event.Kept {
+		// The line at the end names the first few; if there are more, each
+		// gets its own, since what was deleted must not be guessed.
+		p := l.fold.prune()
+		if verbose || e.Action == event.Kept || p.Planned > maxDeletedNames && len(p.Objects) <= maxDeletedLines {
 			return []Line{l.named("  ", "prune", withReason(string(e.Action)+" "+e.Object, e.Reason), Plain)}
 		}
 	case event.PruneFinished:
@@ -334,7 +341,7 @@ func (l *Live) pruneFinished(e event.PruneFinished) []Line {
 		text = "nothing deleted"
 	}
 	if len(deleted) > 0 {
-		text += ": " + List(deleted, 3)
+		text += ": " + List(deleted, maxDeletedNames)
 	}
 	if len(e.Failures) > 0 {
 		text = "failed: " + FailureText(failureOf(e.Failures[0], "")) + "; " + text

@@ -72,7 +72,7 @@ func successHeadline(s *Summary) string {
 	if s.Result == OutcomeNoChanges {
 		what = fmt.Sprintf("no changes, %d unchanged", unchanged)
 	}
-	text := fmt.Sprintf("%s: %s in %s", target(s), what, s.Duration)
+	text := fmt.Sprintf("%s: %s in %s%s", target(s), what, s.Duration, leftOut(s))
 	if s.Command == "plan" {
 		return text + "; nothing was written"
 	}
@@ -80,6 +80,25 @@ func successHeadline(s *Summary) string {
 		text += fmt.Sprintf("; the %s of %s took %s", s.Slowest.Part, s.Name(s.Slowest.Node), s.Slowest.Duration)
 	}
 	return text
+}
+
+// leftOut says which Kustomizations had no part in a success, so that "live"
+// is not taken for more than it is.
+func leftOut(s *Summary) string {
+	var suspended, excluded int
+	for _, r := range s.Rows {
+		switch r.State {
+		case Suspended:
+			suspended++
+		case Excluded:
+			excluded++
+		}
+	}
+	text := joinCounts([]counted{{suspended, "suspended"}, {excluded, "left out"}})
+	if text == "" {
+		return ""
+	}
+	return fmt.Sprintf("; of %s %s", count(len(s.Rows), "Kustomization"), text)
 }
 
 func failureHeadline(s *Summary) string {

@@ -221,7 +221,7 @@ func (r *Renderer) writeOutputs(s *report.Summary) {
 
 // Mask tells the runner to mask a value in the log from the next line on, in
 // this step and in those after it. It is meant for redact.Set.OnLearn, which
-// leaves out what is too common to mask. What is part of an output is left
+// leaves out what is too common to mask and short lines. What is part of an output is left
 // out here, because the runner drops a job's output that holds a masked
 // value.
 func (r *Renderer) Mask(value string) {
