@@ -198,6 +198,13 @@ func (c *Cluster) refused(err error, as string) error {
 		e.hint = "give the kubeconfig's user the rights it needs; `kubectl auth can-i --list` shows those it has"
 	case errors.As(err, &status) && !Transient(err):
 		return c.foreign(err)
+	case strings.Contains(err.Error(), "getting credentials: "):
+		// client-go's words for a failing exec plug-in.
+		e.Problem, e.text = Unauthorized, c.describe("no credentials for")
+		e.hint = "the command that the kubeconfig's user names failed; is it installed here, and logged in?"
+	case strings.Contains(err.Error(), "x509: "):
+		e.Problem, e.text = Unreachable, c.describe("do not trust")
+		e.hint = "the server's certificate does not fit the authority in the kubeconfig; check certificate-authority-data, and whether a proxy is in between"
 	default:
 		e.Problem, e.text = Unreachable, c.describe("cannot reach")
 		e.hint = "check the address and the network between here and there (VPN, firewall, private endpoint, proxy variables)"

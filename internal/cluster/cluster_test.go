@@ -1,0 +1,366 @@
+package cluster_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+	"k8s.io/klog/v2"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/kubetest"
+)
+
+// kubeconfig writes one for an address, with the given user.
+func kubeconfig(t *testing.T, server string, ca []byte, user *clientcmdapi.AuthInfo) string {
+	t.Helper()
+	config := clientcmdapi.NewConfig()
+	config.Clusters["c"] = &clientcmdapi.Cluster{Server: server, CertificateAuthorityData: ca}
+	config.AuthInfos["u"] = user
+	config.Contexts["test"] = &clientcmdapi.Context{Cluster: "c", AuthInfo: "u"}
+	config.CurrentContext = "test"
+	path := filepath.Join(t.TempDir(), "config")
+	if err := clientcmd.WriteToFile(*config, path); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func ca(t *testing.T, c *rest.Config) []byte {
+	t.Helper()
+	if len(c.CAData) > 0 {
+		return c.CAData
+	}
+	data, err := os.ReadFile(c.CAFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func connect(t *testing.T, o cluster.Options) *cluster.Cluster {
+	t.Helper()
+	c, err := cluster.Connect(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func clientFor(t *testing.T, c *cluster.Cluster, user string) client.WithWatch {
+	t.Helper()
+	out, err := c.Client(user)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func whoami(t *testing.T, c *cluster.Cluster, user string) authenticationv1.UserInfo {
+	t.Helper()
+	review := &authenticationv1.SelfSubjectReview{}
+	if err := clientFor(t, c, user).Create(t.Context(), review); err != nil {
+		t.Fatal(err)
+	}
+	return review.Status.UserInfo
+}
+
+func TestConnect(t *testing.T) {
+	k := kubetest.Shared(t)
+	c := connect(t, cluster.Options{Kubeconfig: k.Kubeconfig()})
+	if c.Context == "" || !strings.HasPrefix(c.ServerVersion, "v1.") || c.User == "" || c.Server != strings.TrimSuffix(k.Server(), "/") {
+		t.Errorf("%+v", c)
+	}
+	if clientFor(t, c, "") != clientFor(t, c, "") {
+		t.Error("two clients for one user")
+	}
+	if config := c.Config("x"); config.QPS != -1 || config.Impersonate.UserName != "x" {
+		t.Errorf("%+v", config)
+	}
+}
+
+// S4.40: only the user name is impersonated, the server adds the groups; a
+// Kustomization's account replaces --as.
+func TestS4_40Impersonation(t *testing.T) {
+	k := kubetest.Shared(t)
+	user := cluster.ServiceAccountUser("team", "deployer")
+	if user != "system:serviceaccount:team:deployer" || cluster.ServiceAccountUser("team", "") != "" {
+		t.Errorf("user %q", user)
+	}
+	for _, as := range []string{"", "jane"} {
+		c := connect(t, cluster.Options{Kubeconfig: k.Kubeconfig(), As: as})
+		if as != "" && (c.User != as || whoami(t, c, "").Username != as) {
+			t.Errorf("as %q: %q", as, c.User)
+		}
+		who := whoami(t, c, user)
+		if who.Username != user || !strings.Contains(strings.Join(who.Groups, " "), "system:serviceaccounts:team") {
+			t.Errorf("%+v", who)
+		}
+	}
+}
+
+// Whatever keeps a server from being used has its own words and remedy.
+func TestServerProblems(t *testing.T) {
+	k := kubetest.Shared(t)
+	authority := ca(t, k.Config())
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refusing := "https://" + closed.Addr().String()
+	if err := closed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	website := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>hello</html>")) }))
+	t.Cleanup(website.Close)
+	missing := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(missing.Close)
+	bob, err := k.KubeconfigFor("bob")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name    string
+		options cluster.Options
+		problem cluster.Problem
+		text    string
+	}{
+		{"nobody answers", cluster.Options{Kubeconfig: kubeconfig(t, refusing, nil, &clientcmdapi.AuthInfo{})}, cluster.Unreachable,
+			"cannot reach the API server " + refusing + ` (context "test"): `},
+		{"wrong token", cluster.Options{Kubeconfig: kubeconfig(t, k.Server(), authority, &clientcmdapi.AuthInfo{Token: "no"})}, cluster.Unauthorized,
+			"the API server " + k.Server()},
+		{"no credentials", cluster.Options{Kubeconfig: kubeconfig(t, k.Server(), authority, &clientcmdapi.AuthInfo{})}, cluster.Unauthorized,
+			"the API server " + k.Server()},
+		{"other authority", cluster.Options{Kubeconfig: kubeconfig(t, k.Server(), nil, &clientcmdapi.AuthInfo{Token: "no"})}, cluster.Unreachable, "do not trust the API server"},
+		{"no plug-in", cluster.Options{Kubeconfig: kubeconfig(t, k.Server(), authority, &clientcmdapi.AuthInfo{Exec: &clientcmdapi.ExecConfig{
+			APIVersion: "client.authentication.k8s.io/v1", Command: "no-such-plug-in", InteractiveMode: clientcmdapi.NeverExecInteractiveMode}})},
+			cluster.Unauthorized, "no-such-plug-in"},
+		{"may not act as another", cluster.Options{Kubeconfig: bob, As: "jane"}, cluster.Forbidden, `not allowed to act as "jane" on`},
+		{"a website", cluster.Options{Kubeconfig: kubeconfig(t, website.URL, nil, &clientcmdapi.AuthInfo{})}, cluster.NotKubernetes, "does not look like"},
+		{"another website", cluster.Options{Kubeconfig: kubeconfig(t, missing.URL, nil, &clientcmdapi.AuthInfo{})}, cluster.NotKubernetes, "does not look like"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := cluster.Connect(t.Context(), tc.options)
+			var e *cluster.Error
+			if !errors.As(err, &e) {
+				t.Fatalf("error %v", err)
+			}
+			if e.Problem != tc.problem || !strings.Contains(e.Error(), tc.text) || e.Hint() == "" {
+				t.Errorf("%s: %q (%s), want %s: %q", e.Problem, e, e.Hint(), tc.problem, tc.text)
+			}
+		})
+	}
+	if _, err := cluster.Connect(t.Context(), cluster.Options{Kubeconfig: bob}); err != nil {
+		t.Errorf("bob may connect: %v", err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	stop := errors.New("told to stop")
+	cancel(stop)
+	if _, err := cluster.Connect(ctx, cluster.Options{Kubeconfig: k.Kubeconfig()}); !errors.Is(err, stop) {
+		t.Errorf("cancelled: %v", err)
+	}
+}
+
+// faulty is an API server behind a proxy that fails some requests.
+func faulty(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) bool) *cluster.Cluster {
+	t.Helper()
+	k := kubetest.Shared(t)
+	target, err := url.Parse(k.Server())
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport, err := rest.TransportFor(k.Config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	proxy.Transport = transport
+	proxy.FlushInterval = -1
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !fail(w, r) {
+			proxy.ServeHTTP(w, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	return connect(t, cluster.Options{Kubeconfig: kubeconfig(t, server.URL, nil, &clientcmdapi.AuthInfo{})})
+}
+
+// Requests that can be repeated are, whatever way they fail.
+func TestRetries(t *testing.T) {
+	var mode atomic.Value
+	mode.Store("")
+	var left, seen atomic.Int32
+	c := faulty(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/configmaps") {
+			return false
+		}
+		seen.Add(1)
+		if left.Add(-1) < 0 {
+			return false
+		}
+		switch mode.Load().(string) {
+		case "cut":
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err == nil {
+				err = conn.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		case "busy":
+			w.Header().Set("Retry-After", "0")
+			w.WriteHeader(http.StatusTooManyRequests)
+		case "etcd":
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusInternalServerError)
+			_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"etcdserver: leader changed","code":500}`))
+		case "unavailable":
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		return true
+	})
+	cl := clientFor(t, c, "")
+	ns := kubetest.Namespace(t, kubetest.Shared(t))
+	for _, m := range []string{"cut", "busy", "etcd", "unavailable"} {
+		mode.Store(m)
+		left.Store(2)
+		desired := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+			"metadata": map[string]any{"name": m, "namespace": ns}}}
+		if err := cl.Patch(t.Context(), desired, client.Apply, client.FieldOwner("test")); err != nil { //nolint:staticcheck // as ssa does
+			t.Errorf("%s: apply: %v", m, err)
+		}
+		left.Store(2)
+		if err := cl.Get(t.Context(), client.ObjectKeyFromObject(desired), desired); err != nil {
+			t.Errorf("%s: get: %v", m, err)
+		}
+		left.Store(1)
+		if err := cl.List(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(ns)); err != nil {
+			t.Errorf("%s: list: %v", m, err)
+		}
+		left.Store(1)
+		w, err := cl.Watch(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(ns))
+		if err != nil {
+			t.Errorf("%s: watch: %v", m, err)
+			continue
+		}
+		if e := <-w.ResultChan(); e.Type != watch.Added {
+			t.Errorf("%s: the watch ends with its first request: %v", m, e)
+		}
+		w.Stop()
+	}
+	// A create that the server may have seen is not sent twice.
+	mode.Store("etcd")
+	left.Store(1)
+	seen.Store(0)
+	if err := cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "once", Namespace: ns}}); err == nil || seen.Load() != 1 {
+		t.Errorf("create: %v after %d requests", err, seen.Load())
+	}
+	// Nor is what cannot pass.
+	seen.Store(0)
+	left.Store(0)
+	if err := cl.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "none"}, &corev1.ConfigMap{}); err == nil || seen.Load() != 1 {
+		t.Errorf("get: %v after %d requests", err, seen.Load())
+	}
+}
+
+// A kind is known as soon as its definition is, and asking for unknown kinds
+// does not ask the server each time.
+func TestMapperLearns(t *testing.T) {
+	var discoveries atomic.Int32
+	c := faulty(t, func(_ http.ResponseWriter, r *http.Request) bool {
+		if r.URL.Path == "/apis" {
+			discoveries.Add(1)
+		}
+		return false
+	})
+	group := strings.ToLower(strings.ReplaceAll(kubetest.Namespace(t, kubetest.Shared(t)), "-", "")) + ".example.com"
+	kind := schema.GroupKind{Group: group, Kind: "Gadget"}
+	before := discoveries.Load()
+	for range 200 {
+		if _, err := c.Mapper().RESTMapping(kind, "v1"); !meta.IsNoMatchError(err) {
+			t.Fatalf("error %v", err)
+		}
+	}
+	if n := discoveries.Load() - before; n > 20 {
+		t.Errorf("%d questions to the server for one unknown kind", n)
+	}
+	crd := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+		"metadata": map[string]any{"name": "gadgets." + group},
+		"spec": map[string]any{"group": group, "scope": "Cluster",
+			"names":    map[string]any{"kind": "Gadget", "plural": "gadgets", "singular": "gadget", "listKind": "GadgetList"},
+			"versions": []any{map[string]any{"name": "v1", "served": true, "storage": true, "schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object"}}}}},
+	}}
+	cl := clientFor(t, c, "")
+	if err := cl.Create(t.Context(), crd); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := cl.Delete(context.Background(), crd); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 30e9)
+	defer cancel()
+	for {
+		m, err := c.Mapper().RESTMapping(kind, "v1")
+		if err == nil {
+			if m.Resource.Resource != "gadgets" {
+				t.Errorf("%+v", m)
+			}
+			return
+		}
+		if !meta.IsNoMatchError(err) || ctx.Err() != nil {
+			t.Fatalf("error %v", err)
+		}
+	}
+}
+
+// Warnings of the server and log lines of the libraries go to the callbacks.
+func TestNothingIsPrinted(t *testing.T) {
+	var mu sync.Mutex
+	var warnings, lines []string
+	collect := func(to *[]string) func(string) {
+		return func(s string) {
+			mu.Lock()
+			defer mu.Unlock()
+			*to = append(*to, s)
+		}
+	}
+	c := connect(t, cluster.Options{Kubeconfig: kubetest.Shared(t).Kubeconfig(), Warning: collect(&warnings), Log: collect(&lines)})
+	list := &unstructured.UnstructuredList{}
+	list.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "EndpointsList"})
+	if err := clientFor(t, c, "").List(t.Context(), list); err != nil {
+		t.Fatal(err)
+	}
+	klog.Error("a library complains")
+	mu.Lock()
+	defer mu.Unlock()
+	if len(warnings) == 0 || !strings.Contains(warnings[0], "deprecated") {
+		t.Errorf("warnings %q", warnings)
+	}
+	if len(lines) != 1 || !strings.Contains(lines[0], "a library complains") {
+		t.Errorf("lines %q", lines)
+	}
+}

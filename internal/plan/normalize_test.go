@@ -1,0 +1,117 @@
+package plan
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+
+	"github.com/sluicerun/sluice/internal/flux"
+)
+
+func normalizeOne(t *testing.T, text string) (*unstructured.Unstructured, []string) {
+	t.Helper()
+	objects := parse(t, "", text)
+	before := objects[0].DeepCopy()
+	out, dropped, err := Normalize(objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(before.Object, objects[0].Object) {
+		t.Error("the caller's object was changed")
+	}
+	if len(dropped) == 0 {
+		return out[0].Unstructured, nil
+	}
+	return out[0].Unstructured, dropped[0].Paths
+}
+
+// S4.2, S4.3: unknown fields of built-in kinds go, and are named; what only
+// says nothing is not; custom resources are left alone.
+func TestS4_2DroppedFields(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text string
+		want []string
+	}{
+		"unknown": {strings.NewReplacer("replicas:", "replicaz: 3\n  replicas:", "web:1\"}", "web:1\", imagee: x}").Replace(workload),
+			[]string{"spec.replicaz", "spec.template.spec.containers[0].imagee"}},
+		"says nothing":    {strings.Replace(workload, "replicas: 1", "replicas: 0\n  paused: false", 1), nil},
+		"wrong place":     {"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labelz: {a: b}}\ndata: {a: b}\nspec: {x: y}", []string{"metadata.labelz", "spec"}},
+		"secret":          {"apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}", nil},
+		"status":          {workload + "status: {replicas: 1}\n", nil},
+		"custom resource": {"apiVersion: example.com/v1\nkind: X\nmetadata: {name: x}\nspec: {anything: 1}\nstatus: {a: b}", nil},
+		"undecodable":     {strings.Replace(workload, "replicas: 1", "replicas: many\n  replicaz: 1", 1), nil},
+		"role":            {"apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: r, creationTimestamp: null}\nrulez: [1]", nil},
+		"bad authority": {"apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x}\n" +
+			"spec: {conversion: {strategy: Webhook, webhook: {clientConfig: {caBundle: bm90IGEgY2VydGlmaWNhdGU=}}}}",
+			[]string{"spec.conversion.webhook.clientConfig.caBundle"}},
+	} {
+		if _, got := normalizeOne(t, tc.text); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: dropped %q, want %q", name, got, tc.want)
+		}
+	}
+}
+
+// S4.4, S4.5, S4.6: the other things that normalisation does.
+func TestS4_4S4_5S4_6Normalized(t *testing.T) {
+	service, _ := normalizeOne(t, "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {ports: [{port: 1}, {port: 2, protocol: UDP}]}\nstatus: {x: y}")
+	ports, _, _ := unstructured.NestedSlice(service.Object, "spec", "ports")
+	if got := []any{ports[0].(map[string]any)["protocol"], ports[1].(map[string]any)["protocol"]}; !reflect.DeepEqual(got, []any{"TCP", "UDP"}) {
+		t.Errorf("protocols %v", got)
+	}
+	if _, ok := service.Object["status"]; ok {
+		t.Error("the status is still there")
+	}
+	secret, _ := normalizeOne(t, "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: b2xk, b: a2VwdA==}\nstringData: {a: new}")
+	data, _, _ := unstructured.NestedStringMap(secret.Object, "data")
+	if want := map[string]string{"a": "bmV3", "b": "a2VwdA=="}; !reflect.DeepEqual(data, want) {
+		t.Errorf("data %v, want %v", data, want)
+	}
+	if _, ok := secret.Object["stringData"]; ok {
+		t.Error("stringData is still there")
+	}
+	crd, _ := normalizeOne(t, "apiVersion: apiextensions.k8s.io/v1\nkind: CustomResourceDefinition\nmetadata: {name: x}\nstatus: {conditions: []}")
+	if _, ok := crd.Object["status"]; !ok {
+		t.Error("a definition keeps its status")
+	}
+}
+
+// S11.20, S11.21: Secrets that nobody decrypted, all of them.
+func TestS11_20EncryptedSecrets(t *testing.T) {
+	text := "apiVersion: v1\nkind: Secret\nmetadata: {name: NAME, namespace: team}\ndata: {a: ENC}\nsops: {mac: x}\n"
+	_, _, err := Normalize(parse(t, "", strings.ReplaceAll(text, "NAME", "one")+"---\n"+strings.ReplaceAll(text, "NAME", "two")))
+	want := "apps/one.yaml: Secret/team/one is SOPS encrypted, configuring decryption is required for this secret to be reconciled\n" +
+		"apps/two.yaml: Secret/team/two is SOPS encrypted, configuring decryption is required for this secret to be reconciled"
+	var e *EncryptedError
+	if err == nil || err.Error() != want || !errors.As(err, &e) || e.Hint() == "" {
+		t.Errorf("error %v", err)
+	}
+	left := strings.Replace(text, "{name: NAME,", "{name: x, annotations: {kustomize.toolkit.fluxcd.io/decrypt: Disabled},", 1)
+	if _, _, err := Normalize(parse(t, "", left)); err != nil {
+		t.Errorf("S11.21: %v", err)
+	}
+}
+
+// S4.1, S1.9: owner labels first, then the common metadata, which can override
+// them.
+func TestS4_1S1_9Metadata(t *testing.T) {
+	k := &flux.Kustomization{ID: flux.ID{Namespace: "flux-system", Name: "apps"}}
+	k.Spec.CommonMetadata = &kustomizev1.CommonMetadata{
+		Labels: map[string]string{"team": "a", flux.NameLabel: "other"}, Annotations: map[string]string{"note": "b"}}
+	out, _, err := Prepare(k, parse(t, "", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {team: mine, own: x}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{"team": "a", "own": "x", flux.NameLabel: "other", flux.NamespaceLabel: "flux-system"}
+	if got := out[0].GetLabels(); !reflect.DeepEqual(got, want) {
+		t.Errorf("labels %v, want %v", got, want)
+	}
+	if got := out[0].GetAnnotations(); !reflect.DeepEqual(got, map[string]string{"note": "b"}) {
+		t.Errorf("annotations %v", got)
+	}
+}
