@@ -114,7 +114,7 @@ func (b *builder) build() (result Result, err error) {
 	}
 	b.tree.onRead = b.inspect
 	objects, err := b.run()
-	if err == nil && b.originMatters(manifest) {
+	if err == nil && b.originMatters(manifest, objects) {
 		objects, err = b.exact(manifest, objects)
 	}
 	if err != nil {
@@ -150,10 +150,11 @@ func (b *builder) run() (objects []flux.Object, err error) {
 		log.SetOutput(writer)
 		log.SetFlags(flags)
 		b.silenced()
-		if r := recover(); r != nil {
-			err = fmt.Errorf("recovered from kustomize build panic: %v", r)
+		panicked := recover()
+		if panicked != nil {
+			err = fmt.Errorf("recovered from kustomize build panic: %v", panicked)
 		}
-		if err != nil || b.customSchema {
+		if b.customSchema || panicked != nil {
 			// The schema is global; the next build must not see what this
 			// one put there (S2.26).
 			openapi.ResetOpenAPI()
@@ -263,18 +264,24 @@ var touchesOrigin = regexp.MustCompile(`(?m)/metadata/annotations|metadata\.anno
 
 // originMatters reports whether the annotations added for us may have changed
 // what the build does. With any buildMetadata of the user's, kustomize adds
-// them while it works in any case.
-func (b *builder) originMatters(manifest kustypes.Kustomization) bool {
+// them while it works in any case. Manifests cannot see annotations; only what
+// works on them can, and that is in all other files.
+func (b *builder) originMatters(manifest kustypes.Kustomization, objects []flux.Object) bool {
 	if len(b.metadata) > 0 {
 		return false
 	}
+	//lint:ignore SA1019 Flux fills the deprecated field, so it is read here
 	for _, p := range slices.Concat(manifest.Patches, manifest.PatchesJson6902) {
 		if touchesOrigin.MatchString(p.Patch) || p.Target != nil && p.Target.AnnotationSelector != "" {
 			return true
 		}
 	}
-	for _, data := range b.tree.content {
-		if touchesOrigin.Match(data) {
+	manifests := map[string]bool{}
+	for _, o := range objects {
+		manifests[o.File] = !slices.Contains(kustomizationFiles, path.Base(o.File))
+	}
+	for name, data := range b.tree.content {
+		if !manifests[name] && touchesOrigin.Match(data) {
 			return true
 		}
 	}

@@ -365,3 +365,37 @@ func TestConcurrent(t *testing.T) {
 		}
 	}
 }
+
+// TestGradeAPI builds all that the sample repository holds.
+func TestGradeAPI(t *testing.T) {
+	tree := os.DirFS("../../testdata/repos/grade-api")
+	for p, want := range map[string]string{
+		"clusters/production":         "Kustomization Namespace Kustomization Namespace ServiceAccount Deployment GitRepository Kustomization Kustomization Kustomization Kustomization",
+		"clusters/staging":            "Kustomization Namespace ServiceAccount Deployment GitRepository Kustomization Kustomization Kustomization",
+		"infrastructure/crds":         "CustomResourceDefinition Namespace Namespace",
+		"infrastructure/cert-manager": "Namespace Deployment",
+		"infrastructure/controllers":  "ServiceAccount Role RoleBinding Deployment IngressClass DaemonSet",
+		"apps/production":             "Deployment Service Job Service StatefulSet GradeBook ConfigMap",
+		"apps/staging":                "Deployment Service Job Service StatefulSet GradeBook ConfigMap",
+		"apps/base/grade-web":         "Deployment Ingress Service",
+	} {
+		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: "+p+"}")))
+		if err != nil {
+			t.Errorf("%s: %v", p, err)
+			continue
+		}
+		var kinds []string
+		for _, o := range result.Objects {
+			kinds = append(kinds, o.GetKind())
+			if !slices.Contains(result.Files, o.File) {
+				t.Errorf("%s: %s is from %q", p, o.Ref(), o.File)
+			}
+			if len(o.GetAnnotations()) > 0 && o.GetKind() != "Job" {
+				t.Errorf("%s: %s has annotations %v", p, o.Ref(), o.GetAnnotations())
+			}
+		}
+		if got := strings.Join(kinds, " "); got != want {
+			t.Errorf("%s: got %s, want %s", p, got, want)
+		}
+	}
+}

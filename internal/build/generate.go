@@ -67,6 +67,7 @@ func (b *builder) generate() (kustypes.Kustomization, error) {
 			fail("spec.patchesStrategicMerge[%d]: %w", i, err)
 			continue
 		}
+		//lint:ignore SA1019 as Flux does: the order of the transformers depends on the field
 		k.PatchesStrategicMerge = append(k.PatchesStrategicMerge, kustypes.PatchStrategicMerge(text))
 	}
 	for i, p := range b.k.Extra.PatchesJSON6902 {
@@ -75,6 +76,7 @@ func (b *builder) generate() (kustypes.Kustomization, error) {
 			fail("spec.patchesJson6902[%d]: %w", i, err)
 			continue
 		}
+		//lint:ignore SA1019 as Flux does: the order of the transformers depends on the field
 		k.PatchesJson6902 = append(k.PatchesJson6902, patch)
 	}
 	for _, image := range spec.Images {
