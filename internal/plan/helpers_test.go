@@ -28,14 +28,14 @@ var connection struct {
 
 // bench is the test cluster with counters on all its clients.
 type bench struct {
-	t         *testing.T
+	t         testing.TB
 	namespace string
 
 	mu                            sync.Mutex
 	gets, lists, dryRuns, applies int
 }
 
-func connect(t *testing.T) *bench {
+func connect(t testing.TB) *bench {
 	t.Helper()
 	k := kubetest.Shared(t)
 	connection.once.Do(func() {
@@ -142,7 +142,7 @@ func (b *bench) expect(what string, gets, lists, dryRuns, applies int) {
 	b.reset()
 }
 
-func parse(t *testing.T, namespace, text string) []flux.Object {
+func parse(t testing.TB, namespace, text string) []flux.Object {
 	t.Helper()
 	var out []flux.Object
 	d := yaml.NewYAMLOrJSONDecoder(bytes.NewBufferString(text), 4096)
