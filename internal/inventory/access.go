@@ -2,7 +2,7 @@ package inventory
 
 import (
 	"fmt"
-	"strings"
+	"regexp"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -40,20 +40,28 @@ func (e *AccessError) where() string {
 	return fmt.Sprintf("in namespace %q", e.Namespace)
 }
 
-// Access wraps the error of a request: with the missing permission if the server refused it, else with what was tried. A nil err
-// stays nil.
+// Access wraps the error of a request: with the missing permission if the server refused it, else with what was tried. The
+// permission is the one that the server names, which can be another than that of the request, to impersonate for instance; verb,
+// resource and namespace are used if it names none. A nil err stays nil.
 func Access(err error, doing, verb string, resource schema.GroupResource, namespace string) error {
 	switch {
 	case err == nil:
 		return nil
-	case forbidden(err):
-		return &AccessError{Doing: doing, Verb: verb, Resource: resource, Namespace: namespace, Err: err}
+	case !forbidden(err):
+		return fmt.Errorf("cannot %s: %w", doing, err)
 	}
-	return fmt.Errorf("cannot %s: %w", doing, err)
+	access := &AccessError{Doing: doing, Verb: verb, Resource: resource, Namespace: namespace, Err: err}
+	if m := refusal.FindStringSubmatch(err.Error()); m != nil {
+		access.Verb, access.Resource, access.Namespace = m[1], schema.GroupResource{Group: m[3], Resource: m[2]}, m[4]
+	}
+	return access
 }
+
+// refusal is how the API server words a missing permission.
+var refusal = regexp.MustCompile(` cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 
 // forbidden leaves out the answers that have the same code and are no question of permission: a namespace that is being deleted,
 // a quota, an admission plugin.
 func forbidden(err error) bool {
-	return apierrors.IsForbidden(err) && strings.Contains(err.Error(), " cannot ")
+	return apierrors.IsForbidden(err) && refusal.MatchString(err.Error())
 }

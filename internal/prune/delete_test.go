@@ -247,7 +247,7 @@ func TestS5_19_WaitForTermination(t *testing.T) {
 	refs := c.create(configMap("held", finalizer) + "\n---\n" + configMap("free", "") + "\n---\n" + configMap("released", finalizer))
 	t.Cleanup(func() { c.unfinish(refs[0]) })
 	d := c.deletion(refs...)
-	d.Wait, d.Timeout = true, 3*time.Second
+	d.Wait, d.Timeout = true, 6*time.Second
 	// Only once its deletion has begun is the finalizer removed, so the wait has to see it happen.
 	w, err := c.client.Watch(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(c.namespace), client.MatchingFields{"metadata.name": "released"})
 	must(t, err)
@@ -261,7 +261,7 @@ func TestS5_19_WaitForTermination(t *testing.T) {
 	}()
 	results, err := Delete(t.Context(), []Deletion{d}, Options{Client: as(c.client)})
 	want := "deleted ConfigMap/released\nfailed ConfigMap/held: ConfigMap/" + c.namespace +
-		"/held is still there 3s after it was deleted; it waits for finalizers: example.com/hold\ndeleted ConfigMap/free\n"
+		"/held is still there 6s after it was deleted; it waits for finalizers: example.com/hold\ndeleted ConfigMap/free\n"
 	if got := outcomes(results); err == nil || got != want {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
