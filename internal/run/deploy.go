@@ -90,8 +90,12 @@ func (r *run) steps(n *node) []schedule.Step {
 		toApply = r.untilKnown(n, toApply)
 	}
 	return []schedule.Step{
-		{Name: applied(n.ID), Needs: toApply, Slot: true, Run: func(ctx context.Context) (schedule.Growth, error) { return r.applyNode(ctx, n) }},
-		{Name: ready(n.ID), Needs: toBeReady, Run: func(ctx context.Context) (schedule.Growth, error) {
+		{Name: applied(n.ID), Needs: toApply, Slot: true, Run: func(ctx context.Context) (growth schedule.Growth, err error) {
+			defer recovered(&err)
+			return r.applyNode(ctx, n)
+		}},
+		{Name: ready(n.ID), Needs: toBeReady, Run: func(ctx context.Context) (_ schedule.Growth, err error) {
+			defer recovered(&err)
 			return schedule.Growth{}, r.awaitNode(ctx, n)
 		}},
 	}
@@ -210,12 +214,17 @@ func repeatable(err error) bool {
 	return true
 }
 
-// fillNow builds a node whose variables had to wait for its turn. An object of
-// variables that is still missing may yet come, so that is worth another
-// attempt.
+// fillNow builds a node at its turn: its variables, or those of the one that
+// holds it, had to wait for that. An object of variables that is still missing
+// may yet come, so that is worth another attempt.
 func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 	r.growth.Lock()
 	defer r.growth.Unlock()
+	if n.record == nil {
+		if failures := r.recallNode(ctx, n); len(failures) > 0 {
+			return nil, &failed{failures}
+		}
+	}
 	if missing := r.missingVariables(ctx, n); len(missing) > 0 {
 		return nil, &missingError{missing}
 	}
@@ -226,6 +235,9 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 	}
 	if len(failures) > 0 {
 		return nil, &failed{failures}
+	}
+	for _, child := range children {
+		child.deferred = "is part of " + n.ID.String() + ", which was built at its turn"
 	}
 	return children, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"reflect"
+	"runtime/debug"
 	"strings"
 
 	"github.com/sluicerun/sluice/internal/apply"
@@ -177,4 +178,40 @@ func (r *run) noticeOnce(key string, n event.Notice) {
 	}
 	n.At = now()
 	r.emit(n)
+}
+
+// panicError is a fault of sluice, or of a library, that must not take the
+// records and the lock down with it.
+type panicError struct {
+	value any
+	stack []byte
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("internal error: %v", e.value) }
+
+// Hint says what to do.
+func (e *panicError) Hint() string {
+	return "this is a fault of sluice; please report it, with the text of this message: " + firstFrame(e.stack)
+}
+
+// Reason is the failure's stable code.
+func (e *panicError) Reason() string { return "InternalError" }
+
+// recovered turns a panic into an error; it is for defer.
+func recovered(err *error) {
+	if value := recover(); value != nil {
+		*err = &panicError{value: value, stack: debug.Stack()}
+	}
+}
+
+// firstFrame is the function of this module where a panic came from.
+func firstFrame(stack []byte) string {
+	const module = "github.com/sluicerun/sluice/internal/"
+	for line := range strings.Lines(string(stack)) {
+		name, _, _ := strings.Cut(line, "(0x")
+		if strings.HasPrefix(line, module) && !strings.HasPrefix(line, module+"run.recovered") {
+			return strings.TrimSpace(strings.TrimPrefix(name, module))
+		}
+	}
+	return "an unknown place"
 }

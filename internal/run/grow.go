@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -68,8 +69,30 @@ func (r *run) grow(ctx context.Context) []event.Failure {
 		failures = append(failures, faults...)
 		pending = append(pending, children...)
 	}
-	if len(r.nodes) == 1 && len(failures) == 0 && !r.rootWritten {
+	if len(r.nodes) == 1 && len(failures) == 0 && !r.rootWritten && !r.options.AllowEmpty {
 		return []event.Failure{r.noKustomization()}
+	}
+	return append(failures, r.unmatched()...)
+}
+
+// unmatched tells of globs of --only and --skip that match nothing: most likely
+// they are misspelt, and a run that does nothing in silence looks like success.
+func (r *run) unmatched() []event.Failure {
+	var failures []event.Failure
+	var names []string
+	for _, n := range r.sorted() {
+		names = append(names, n.ID.String())
+	}
+	for _, flag := range []struct {
+		name  string
+		globs []string
+	}{{"--only", r.options.Only}, {"--skip", r.options.Skip}} {
+		for _, glob := range flag.globs {
+			if !r.anyDeferred() && !slices.ContainsFunc(names, func(name string) bool { ok, _ := path.Match(glob, name); return ok }) {
+				failures = append(failures, event.Failure{Phase: "discover", Reason: "NothingSelected",
+					Text: fmt.Sprintf("%s %q matches no Kustomization", flag.name, glob), Hint: "this run has " + list(names, 20)})
+			}
+		}
 	}
 	return failures
 }
@@ -83,7 +106,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	}
 	r.path = entry
 	madeUp := discover.DefaultRoot(entry, r.options.StateNamespace)
-	root := &node{Kustomization: madeUp, tree: r.commit.FS, revision: r.commit.Revision}
+	root := r.rootNode(madeUp)
 	r.root = madeUp.ID
 	if failures := r.render(ctx, root); len(failures) > 0 {
 		r.nodes[root.ID] = root
@@ -95,7 +118,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	if err == nil {
 		if self := discover.SelfReference(first, entry); self != nil {
 			self.Parent = flux.ID{}
-			root = &node{Kustomization: self, tree: r.commit.FS, revision: r.commit.Revision}
+			root = r.rootNode(self)
 			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
 			if failures := r.render(ctx, root); len(failures) > 0 {
 				r.nodes[root.ID] = root
@@ -105,6 +128,10 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	}
 	r.nodes[root.ID] = root
 	return root, nil
+}
+
+func (r *run) rootNode(k *flux.Kustomization) *node {
+	return &node{Kustomization: k, tree: r.commit.FS, revision: r.commit.Revision, excluded: !r.options.selects(k.ID)}
 }
 
 // render runs kustomize for a node.
@@ -249,7 +276,8 @@ func (r *run) noKustomization() event.Failure {
 	if names := r.candidates(); len(names) > 0 {
 		f.Hint = "give --path one of: " + list(names, 20)
 	} else {
-		f.Hint = "no folder of the repository holds one (apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization)"
+		f.Hint = "no folder of the repository holds one (apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization); " +
+			"if the last one has left on purpose, --allow-empty prunes what it had"
 	}
 	return f
 }

@@ -46,7 +46,7 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 		{r.deploy, event.VerdictFailed},  // the graph: apply → health → next gate
 		{r.prune, event.VerdictFailed},   // what left Git, in reverse order
 	} {
-		if failures := stage.do(limited); len(failures) > 0 {
+		if failures := r.guarded(limited, stage); len(failures) > 0 {
 			r.stop(stage.verdict, failures)
 			break
 		}
@@ -59,6 +59,18 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 type stage struct {
 	do      func(context.Context) []event.Failure
 	verdict event.Verdict
+}
+
+// guarded runs a stage; a panic in it ends the run in good order.
+func (r *run) guarded(ctx context.Context, s stage) (failures []event.Failure) {
+	var err error
+	defer func() {
+		if err != nil {
+			failures = append(failures, r.failure(ctx, "run", nil, err))
+		}
+	}()
+	defer recovered(&err)
+	return s.do(ctx)
 }
 
 // run is the state of one Run. Stages hand results on through it; while the

@@ -71,16 +71,34 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	for _, n := range r.sorted() {
 		ids = append(ids, n.ID)
 	}
+	failures := r.claims(ctx, ids)
+	if err := r.state.CheckOrigin(r.path); err != nil {
+		f := r.failure(ctx, "guard", nil, err)
+		f.Reason = "OtherEntryFolder"
+		failures = append(failures, f)
+	}
+	if len(failures) > 0 {
+		return failures
+	}
+	for _, n := range r.sorted() {
+		r.recordOf(n)
+	}
+	failures = append(failures, r.unready()...)
+	return append(failures, r.history(ctx)...)
+}
+
+// claims refuses Kustomizations that somebody else runs: another root, or a
+// controller in the cluster. It also reads what Flux has recorded of them.
+func (r *run) claims(ctx context.Context, ids []flux.ID) []event.Failure {
 	var failures []event.Failure
 	for _, owned := range r.state.Owned(ids) {
 		f := r.failure(ctx, "guard", r.nodes[owned.ID], owned)
 		f.Reason = "OwnedByOtherRoot"
 		failures = append(failures, f)
 	}
-	if err := r.state.CheckOrigin(r.path); err != nil {
-		f := r.failure(ctx, "guard", nil, err)
-		f.Reason = "OtherEntryFolder"
-		failures = append(failures, f)
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return append(failures, r.failuresOf(ctx, "cluster", nil, err)...)
 	}
 	if r.facts, err = inventory.Adopt(ctx, c, ids); err != nil {
 		return append(failures, r.failuresOf(ctx, "record", nil, err)...)
@@ -90,11 +108,16 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 		f.Reason = "LiveController"
 		failures = append(failures, f)
 	}
-	for id := range r.nodes {
-		r.recordOf(r.nodes[id])
+	return failures
+}
+
+// recallNode is recall for a node that was found while the graph ran.
+func (r *run) recallNode(ctx context.Context, n *node) []event.Failure {
+	failures := r.claims(ctx, []flux.ID{n.ID})
+	if len(failures) == 0 {
+		r.recordOf(n)
 	}
-	failures = append(failures, r.unready()...)
-	return append(failures, r.history(ctx)...)
+	return failures
 }
 
 // recordOf gives a node its record: the stored one, or a new one that takes

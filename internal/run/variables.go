@@ -222,6 +222,9 @@ func (r *run) deferral(ctx context.Context, n *node) string {
 
 // missingVariables lists what is required and nowhere.
 func (r *run) missingVariables(ctx context.Context, n *node) []string {
+	if n.Spec.PostBuild == nil {
+		return nil
+	}
 	var missing []string
 	for _, ref := range n.Spec.PostBuild.SubstituteFrom {
 		key := variableKey{ref.Kind, n.Namespace, ref.Name}

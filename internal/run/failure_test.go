@@ -1,0 +1,57 @@
+package run
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestRecovered(t *testing.T) {
+	fault := func() (err error) {
+		defer recovered(&err)
+		var n *node
+		_ = n.Spec
+		return nil
+	}
+	var panicked *panicError
+	if err := fault(); !errors.As(err, &panicked) {
+		t.Fatalf("error %v", err)
+	}
+	if !strings.Contains(panicked.Hint(), "run.TestRecovered") {
+		t.Errorf("the hint does not say where: %s", panicked.Hint())
+	}
+}
+
+func TestUnjoin(t *testing.T) {
+	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
+	several := &multi{[]error{a, b}} // means one thing by both
+	got := unjoin(errors.Join(errors.Join(a, b), several, c))
+	want := []error{a, b, several, c}
+	if len(got) != len(want) {
+		t.Fatalf("got %v", got)
+	}
+	for i := range want {
+		if got[i] != want[i] {
+			t.Errorf("error %d is %v, want %v", i, got[i], want[i])
+		}
+	}
+	if unjoin(nil) != nil {
+		t.Error("nil is no error")
+	}
+}
+
+type multi struct{ errs []error }
+
+func (m *multi) Error() string   { return "multi" }
+func (m *multi) Unwrap() []error { return m.errs }
+
+func TestOutside(t *testing.T) {
+	for p, want := range map[string]bool{
+		"clusters/production": false, "./a": false, "a/../b": false, ".": false,
+		"..": true, "../a": true, "a/../../b": true, "/etc": true, "..a": false,
+	} {
+		if got := outside(p); got != want {
+			t.Errorf("outside(%q) is %v", p, got)
+		}
+	}
+}
