@@ -60,6 +60,24 @@ func usagef(command, format string, args ...any) error {
 	return &usageError{command: command, text: fmt.Sprintf(format, args...)}
 }
 
+// badFlag is what urfave/cli says of flags it cannot read, in terms that help.
+func badFlag(command string, err error) error {
+	text := err.Error()
+	if before, _, ok := strings.Cut(text, ": strconv."); ok {
+		text = before
+	}
+	if name, ok := strings.CutSuffix(text, ": parse error"); ok {
+		text = name
+	}
+	switch flag := text[strings.LastIndexAny(text, " -")+1:]; flag {
+	case "timeout", "lock-wait":
+		text += ": a duration is wanted, such as 90s or 1h30m"
+	case "concurrency", "retries", "max-prune":
+		text += ": a whole number is wanted"
+	}
+	return usagef(command, "%s", text)
+}
+
 // printError writes one error the way all are written: what is wrong, then
 // what to do, each line with its own prefix.
 func printError(w io.Writer, err error, hints ...string) {
@@ -88,7 +106,7 @@ func newApp(sys System, code *int) *cli.App {
 		DisableSliceFlagSeparator: true,
 		// The default would call os.Exit from inside a library.
 		ExitErrHandler: func(*cli.Context, error) {},
-		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return usagef("", "%v", err) },
+		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return badFlag("", err) },
 		Commands:       []*cli.Command{runCommand(sys, code), versionCommand(sys)},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {

@@ -6,13 +6,14 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Categories of flags, in the order of the help text.
+// Categories of flags. The help text sorts them by name, so the names are
+// chosen to give the order in which a reader needs them.
 const (
-	whatGroup    = "What to run"
-	clusterGroup = "The cluster"
-	howGroup     = "How to run"
-	guardGroup   = "Guards (what sluice refuses unless told)"
-	outputGroup  = "Output"
+	whatGroup    = "Input: what to run"
+	clusterGroup = "Kubernetes: which cluster"
+	howGroup     = "Process: how to run"
+	guardGroup   = "Refusals: what sluice does not do unless told"
+	outputGroup  = "Reports: what is told, and where"
 )
 
 // repoFlags are shared by every command that reads a repository.
@@ -37,7 +38,7 @@ func repoFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "strict-substitution", Value: true, EnvVars: env("STRICT_SUBSTITUTION"), Category: whatGroup,
 			Usage: "fail on a ${variable} that nothing sets and that has no default, as Flux does; false: it becomes empty"},
 		&cli.StringFlag{Name: "substitute-precedence", Value: "inline", EnvVars: env("SUBSTITUTE_PRECEDENCE"), Category: whatGroup,
-			Usage: "which of two values wins: `inline` (postBuild.substitute, as Flux) or from (postBuild.substituteFrom)"},
+			Usage: "`WHICH` of two values wins: inline (postBuild.substitute, as Flux) or from (postBuild.substituteFrom)"},
 	}
 }
 
@@ -54,14 +55,14 @@ func runFlags() []cli.Flag {
 			Usage: "the `NAMESPACE` for sluice's records and lock; made if it is missing"},
 
 		&cli.IntFlag{Name: "concurrency", Value: 8, EnvVars: env("CONCURRENCY"), Category: howGroup,
-			Usage: "how many Kustomizations are applied at once"},
+			Usage: "apply at most `N` Kustomizations at once"},
 		&cli.StringFlag{Name: "wait", Value: "auto", EnvVars: env("WAIT"), Category: howGroup,
-			Usage: "what to wait for before dependents start: `auto` (what the spec says; if it says nothing, the workloads that were applied), " +
+			Usage: "`MODE`, what to wait for before dependents start: auto (what the spec says; if it says nothing, the workloads that were applied), " +
 				"spec (exactly what the spec says, as Flux), all (every object), none"},
 		&cli.IntFlag{Name: "retries", Value: 2, EnvVars: env("RETRIES"), Category: howGroup,
-			Usage: "how often a failed Kustomization is tried again, after its retryInterval (10s if it sets none)"},
+			Usage: "try a failed Kustomization again `N` times, after its retryInterval (10s if it sets none)"},
 		&cli.DurationFlag{Name: "timeout", Value: time.Hour, EnvVars: env("TIMEOUT"), Category: howGroup,
-			Usage: "limit for the whole run; keep it below the CI job's own"},
+			Usage: "`LIMIT` for the whole run; keep it below the CI job's own"},
 		&cli.BoolFlag{Name: "keep-going", Value: true, EnvVars: env("KEEP_GOING"), Category: howGroup,
 			Usage: "after a failure go on with the Kustomizations that do not depend on it; false: start nothing more"},
 
@@ -75,7 +76,7 @@ func runFlags() []cli.Flag {
 		&cli.IntFlag{Name: "max-prune", Value: 50, EnvVars: env("MAX_PRUNE"), Category: guardGroup,
 			Usage: "refuse to delete more than this share of a Kustomization's objects, in `PERCENT`, once it has more than 10"},
 		&cli.DurationFlag{Name: "lock-wait", EnvVars: env("LOCK_WAIT"), Category: guardGroup,
-			Usage: "how long to wait while another run holds the lock of the same root"},
+			Usage: "wait for this `TIME` while another run holds the lock of the same root"},
 	}
 }
 
@@ -83,7 +84,7 @@ func runFlags() []cli.Flag {
 func outputFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "output", Value: "auto", EnvVars: env("OUTPUT"), Category: outputGroup,
-			Usage: "the form of the log: `auto` (by where it runs), text, json (one event per line), github, gitlab"},
+			Usage: "the `FORM` of the log: auto (by where it runs), text, json (one event per line), github, gitlab"},
 		&cli.StringSliceFlag{Name: "report", EnvVars: env("REPORT"), Category: outputGroup,
 			Usage: "also write a report at the end, `FORMAT=FILE` with json, junit, markdown or gitlab-changes; repeatable"},
 		&cli.BoolFlag{Name: "no-color", EnvVars: env("NO_COLOR"), Category: outputGroup,

@@ -37,7 +37,7 @@ func runCommand(sys System, code *int) *cli.Command {
 			"  sluice run --repo https://github.com/your-org/gitops --revision main --path clusters/staging --context staging",
 		Flags:           slices.Concat(repoFlags(), runFlags(), outputFlags()),
 		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return usagef("run", "%v", err) },
+		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("run", err) },
 		Action: func(c *cli.Context) error {
 			p := detect(sys.Getenv)
 			options, err := parseRun(c, sys, p)

@@ -313,6 +313,7 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 		}
 		n.targets = append(n.targets, target)
 	}
+	n.targets = n.expressions.Attach(n.targets)
 	return nil
 }
 

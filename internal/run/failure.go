@@ -9,6 +9,8 @@ import (
 	"runtime/debug"
 	"strings"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/discover"
@@ -49,6 +51,10 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	}
 	if e, ok := as[hinter](err); ok {
 		f.Hint = e.Hint()
+	}
+	if f.Hint == "" && apierrors.IsForbidden(err) {
+		f.Reason = "Forbidden"
+		f.Hint = "grant the right that it names to the account that sluice runs as (docs/run.md lists what it needs)"
 	}
 	if e, ok := as[reasoned](err); ok && e.Reason() != "" {
 		f.Reason = e.Reason()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/plan"
 	"github.com/sluicerun/sluice/internal/source"
 	"github.com/sluicerun/sluice/internal/substitute"
@@ -31,6 +33,9 @@ type grown struct {
 	provided    map[variableKey]provided
 	liveVars    map[variableKey]liveVariables
 	toolkit     []toolkitObject
+	// blamed are sources that were found unusable: told once, however many
+	// Kustomizations use them.
+	blamed map[flux.Source]bool
 }
 
 // toolkitObject is an object of another of Flux's APIs, such as a HelmRelease:
@@ -44,6 +49,7 @@ func (g *grown) init() {
 	g.nodes = map[flux.ID]*node{}
 	g.sources = map[flux.Source]discover.Source{}
 	g.served = map[string]*source.Commit{}
+	g.blamed = map[flux.Source]bool{}
 	g.provided = map[variableKey]provided{}
 	g.liveVars = map[variableKey]liveVariables{}
 }
@@ -75,6 +81,41 @@ func (r *run) grow(ctx context.Context) []event.Failure {
 	return append(failures, r.unmatched()...)
 }
 
+// readSpec checks what of a spec only takes effect later: a run must not find
+// out then.
+func (r *run) readSpec(ctx context.Context, n *node) []event.Failure {
+	failures := unsupported(n.Kustomization)
+	expressions, err := health.ParseExpressions(n.Kustomization)
+	n.expressions = expressions
+	for _, f := range r.failuresOf(ctx, "health", n, err) {
+		f.Reason = "InvalidCELExpression" // Flux's own word for it (S0.4)
+		failures = append(failures, f)
+	}
+	return failures
+}
+
+// unsupported refuses what a spec asks for and sluice does not do: a field that
+// has no effect would be worse than an error.
+func unsupported(k *flux.Kustomization) []event.Failure {
+	var failures []event.Failure
+	refuse := func(field, hint string) {
+		failures = append(failures, event.Failure{Phase: "discover", Reason: "UnsupportedField", Node: k.ID.String(), File: k.File, Line: k.Line,
+			Text: fmt.Sprintf("%s: %s is not supported yet", k.ID, field), Hint: hint})
+	}
+	if k.Spec.KubeConfig != nil {
+		refuse("spec.kubeConfig", "run sluice against that cluster with a kubeconfig of its own, and leave this Kustomization out here with --skip")
+	}
+	if k.Spec.Decryption != nil {
+		refuse("spec.decryption", "create the secrets in the cluster by other means, and leave out the encrypted ones")
+	}
+	for i, dep := range k.Spec.DependsOn {
+		if dep.ReadyExpr != "" {
+			refuse(fmt.Sprintf("spec.dependsOn[%d].readyExpr", i), "remove it: without it the dependency's own health decides")
+		}
+	}
+	return failures
+}
+
 // unmatched tells of globs of --only and --skip that match nothing: most likely
 // they are misspelt, and a run that does nothing in silence looks like success.
 func (r *run) unmatched() []event.Failure {
@@ -92,6 +133,13 @@ func (r *run) unmatched() []event.Failure {
 				failures = append(failures, event.Failure{Phase: "discover", Reason: "NothingSelected",
 					Text: fmt.Sprintf("%s %q matches no Kustomization", flag.name, glob), Hint: "this run has " + list(names, 20)})
 			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.options.Sources)) {
+		used := slices.ContainsFunc(r.sorted(), func(n *node) bool { return n.Source().String() == name })
+		if !used && !r.anyDeferred() {
+			failures = append(failures, event.Failure{Phase: "source", Reason: "SourceUnused",
+				Text: fmt.Sprintf("--source %s: no Kustomization uses that source", name), Hint: "correct the name, or leave the flag out"})
 		}
 	}
 	return failures
@@ -127,7 +175,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 		}
 	}
 	r.nodes[root.ID] = root
-	return root, nil
+	return root, r.readSpec(ctx, root)
 }
 
 func (r *run) rootNode(k *flux.Kustomization) *node {
@@ -138,7 +186,11 @@ func (r *run) rootNode(k *flux.Kustomization) *node {
 func (r *run) render(ctx context.Context, n *node) []event.Failure {
 	result, err := build.Build(ctx, n.tree, n.Kustomization)
 	for _, notice := range result.Notices {
-		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+		object := notice.Object
+		if object == flux.KustomizationKind+"/"+n.ID.String() {
+			object = "" // the node itself
+		}
+		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: object,
 			File: notice.File, Text: notice.Text, Hint: notice.Hint})
 	}
 	if err != nil {
@@ -166,6 +218,9 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	objects, err := r.substitute(ctx, n)
 	if err != nil {
 		n.broken = true
+		if r.connectErr != nil && errors.Is(err, r.connectErr) {
+			return nil, nil // told once, for the whole run, by reach
+		}
 		return nil, r.failuresOf(ctx, "substitute", n, err)
 	}
 	found, err := discover.Split(n.ID, n.tree, objects)
@@ -193,10 +248,16 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		if child.Spec.Suspend {
 			continue
 		}
+		if !child.excluded {
+			failures = append(failures, r.readSpec(ctx, child)...)
+		}
 		tree, revision, fail := r.source(ctx, child)
 		if fail != nil {
 			child.broken = true
-			failures = append(failures, *fail)
+			if !r.blamed[child.Source()] {
+				failures = append(failures, *fail)
+			}
+			r.blamed[child.Source()] = true
 			continue
 		}
 		child.tree, child.revision = tree, revision

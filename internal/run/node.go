@@ -8,6 +8,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/health"
 )
 
 // node is one Kustomization in the run and what became of it so far.
@@ -33,6 +34,8 @@ type node struct {
 	excluded bool
 	// broken is set if it could not be built at all.
 	broken bool
+	// expressions are its healthCheckExprs.
+	expressions *health.Expressions
 	// changes are what the plan has for its objects, in their order, and
 	// images the container images that change.
 	changes []event.Change

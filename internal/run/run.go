@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 		{r.prune, event.VerdictFailed},   // what left Git, in reverse order
 	} {
 		if failures := r.guarded(limited, stage); len(failures) > 0 {
-			r.stop(stage.verdict, failures)
+			r.stop(verdictOf(stage, failures), failures)
 			break
 		}
 	}
@@ -59,6 +59,20 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 type stage struct {
 	do      func(context.Context) []event.Failure
 	verdict event.Verdict
+}
+
+// verdictOf is the stage's verdict, except that a guard which could not look at
+// what it guards has refused nothing: the run is impossible, and would be again.
+func verdictOf(s stage, failures []event.Failure) event.Verdict {
+	if s.verdict != event.VerdictRefused {
+		return s.verdict
+	}
+	for _, f := range failures {
+		if f.Phase != "guard" && f.Phase != "lock" || f.Reason == "LockFailed" || f.Reason == "Forbidden" {
+			return event.VerdictInvalid
+		}
+	}
+	return event.VerdictRefused
 }
 
 // guarded runs a stage; a panic in it ends the run in good order.

@@ -90,7 +90,7 @@ func (r *run) sourceURL(ctx context.Context, ref flux.Source) (url string, defin
 func (r *run) servedFrom(ctx context.Context, n *node, ref flux.Source, place string) (fs.FS, string, *event.Failure) {
 	commit, ok := r.served[place]
 	if !ok {
-		opened, err := source.Open(ctx, source.Options{Repo: place})
+		opened, err := source.OpenPlace(ctx, place)
 		if err != nil {
 			f := r.failure(ctx, "source", n, err)
 			f.Text = fmt.Sprintf("--source %s=%s: %s", ref, place, f.Text)

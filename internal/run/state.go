@@ -177,7 +177,7 @@ func (r *run) history(ctx context.Context) []event.Failure {
 	reached.Relation, reached.Ahead, reached.Behind = relations[relation.Kind], relation.Ahead, relation.Behind
 	switch relation.Kind {
 	case source.Descendant:
-		text := fmt.Sprintf("commit %s is older than %s, which is live", short(r.commit.Hash), short(live.Commit))
+		text := fmt.Sprintf("commit %s is older than %s, which %s", short(r.commit.Hash), short(live.Commit), standing(r.state.Root))
 		if relation.Behind > 0 {
 			text += fmt.Sprintf(" (%s behind)", count(relation.Behind, "commit", "commits"))
 		}
@@ -188,14 +188,22 @@ func (r *run) history(ctx context.Context) []event.Failure {
 		return []event.Failure{{Phase: "guard", Reason: "OlderCommit", Text: text, Hint: "run the newest commit, or go back on purpose with --allow-rollback"}}
 	case source.Diverged:
 		r.notice(event.Notice{Level: event.Warning, Code: "diverged",
-			Text: fmt.Sprintf("commit %s does not contain %s, which is live: %s of it left behind", short(r.commit.Hash), short(live.Commit),
+			Text: fmt.Sprintf("commit %s does not contain %s, which %s: %s of it left behind", short(r.commit.Hash), short(live.Commit), standing(r.state.Root),
 				count(relation.Behind, "commit is", "commits are"))})
 	case source.Unknown:
 		r.notice(event.Notice{Level: event.Warning, Code: "ancestry-unknown",
-			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s, which is live: %s", short(r.commit.Hash), short(live.Commit), relation.Reason),
+			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s, which %s: %s", short(r.commit.Hash), short(live.Commit), standing(r.state.Root), relation.Reason),
 			Hint: "check out with more history (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)"})
 	}
 	return nil
+}
+
+// standing says what the last commit that was run is: live, if it ended well.
+func standing(root *inventory.Root) string {
+	if root.Started.Commit == root.Finished.Commit {
+		return "is live"
+	}
+	return "was applied last, without becoming healthy"
 }
 
 var relations = map[source.RelationKind]string{
@@ -235,7 +243,38 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 		case <-ctx.Done():
 		}
 	}()
+	if failures := r.upToDate(ctx); len(failures) > 0 {
+		return failures
+	}
 	return r.begin(ctx)
+}
+
+// upToDate looks whether another run of this root ended since the records were
+// read, most likely the one whose lock this run waited for, and if so makes the
+// plan anew.
+func (r *run) upToDate(ctx context.Context) []event.Failure {
+	fresh, err := r.store.Load(ctx, r.root)
+	if err != nil {
+		return r.failuresOf(ctx, "record", nil, err)
+	}
+	if updated(fresh).Equal(updated(r.state)) {
+		return nil
+	}
+	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
+	for _, stage := range []func(context.Context) []event.Failure{r.recall, r.plan, r.guard} {
+		if failures := stage(ctx); len(failures) > 0 {
+			return failures
+		}
+	}
+	return nil
+}
+
+// updated is when the root's record was last written; zero if never.
+func updated(s *inventory.State) time.Time {
+	if s.Root == nil {
+		return time.Time{}
+	}
+	return s.Root.Updated
 }
 
 // begin stores that this run begins to write. If another run finished since the
@@ -257,7 +296,7 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 	if err := r.store.SaveRoot(ctx, root); err != nil {
 		f := r.failure(ctx, "record", nil, err)
 		if _, ok := as[*inventory.ConflictError](err); ok {
-			f.Reason = "StalePlan"
+			f.Phase, f.Reason = "lock", "StalePlan"
 			f.Text = "another run of this root wrote while this one was planning: " + f.Text
 			f.Hint = "run again"
 		}

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -155,4 +156,20 @@ func newCommit(o *objects, hash plumbing.Hash, name string) (*Commit, error) {
 		return nil, fmt.Errorf("reading the tree of commit %s: %w", c.Hash, err)
 	}
 	return c, nil
+}
+
+// OpenPlace opens what stands in for a source: the commit at HEAD of a local
+// repository, or a folder that is in none, as it is. Of a folder, symbolic
+// links that lead out of it cannot be read, Hash is empty, and Revision is
+// "local".
+func OpenPlace(ctx context.Context, place string) (*Commit, error) {
+	commit, err := Open(ctx, Options{Repo: place})
+	if err == nil || !errors.Is(err, ErrNotRepository) {
+		return commit, err
+	}
+	root, err := os.OpenRoot(place)
+	if err != nil {
+		return nil, failf(ErrNotRepository, "give an existing folder", "%q cannot be opened: %v", place, err)
+	}
+	return &Commit{FS: root.FS(), Revision: "local", Folder: ".", closers: []func() error{root.Close}}, nil
 }
