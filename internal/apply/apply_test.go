@@ -84,7 +84,7 @@ func TestS4_21S4_23OwnershipByServerSideApply(t *testing.T) {
 	}
 	// Somebody else takes a field and adds one.
 	other := parse(t, ns, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: other, c: other}")[0]
-	if err := c.Patch(t.Context(), other.Unstructured, client.Apply, client.FieldOwner("somebody"), client.ForceOwnership); err != nil { //nolint:staticcheck // as ssa does
+	if err := c.Patch(t.Context(), other.Unstructured, serverSideApply, client.FieldOwner("somebody"), client.ForceOwnership); err != nil {
 		t.Fatal(err)
 	}
 	objects = prepared(t, ns, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: \"1\"}")
@@ -281,7 +281,7 @@ func TestS4_24TakeOverIsNotMadeFromAnOldReading(t *testing.T) {
 		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
 			if patch.Type() == types.JSONPatchType && once.CompareAndSwap(false, true) {
 				other := parse(t, ns, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {c: other}")[0]
-				if err := c.Patch(ctx, other.Unstructured, client.Apply, client.FieldOwner("somebody")); err != nil { //nolint:staticcheck // as ssa does
+				if err := c.Patch(ctx, other.Unstructured, serverSideApply, client.FieldOwner("somebody")); err != nil {
 					return err
 				}
 			}

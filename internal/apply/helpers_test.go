@@ -24,6 +24,11 @@ import (
 	"github.com/sluicerun/sluice/internal/plan"
 )
 
+// serverSideApply is the patch that ssa sends.
+//
+//lint:ignore SA1019 its successor takes typed apply configurations, which manifests are not
+var serverSideApply = client.Apply
+
 var connection struct {
 	once    sync.Once
 	cluster *cluster.Cluster
@@ -190,7 +195,7 @@ func awaitCtx(ctx context.Context, c client.WithWatch, like *unstructured.Unstru
 func managers(o *unstructured.Unstructured, field string) []string {
 	var out []string
 	for _, e := range o.GetManagedFields() {
-		if bytes.Contains(e.FieldsV1.Raw, []byte(field)) {
+		if bytes.Contains(e.FieldsV1.GetRawBytes(), []byte(field)) {
 			out = append(out, e.Manager+" "+string(e.Operation))
 		}
 	}

@@ -32,6 +32,11 @@ import (
 	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
+// serverSideApply is the patch that ssa sends.
+//
+//lint:ignore SA1019 its successor takes typed apply configurations, which manifests are not
+var serverSideApply = client.Apply
+
 // kubeconfig writes one for an address, with the given user.
 func kubeconfig(t *testing.T, server string, ca []byte, user *clientcmdapi.AuthInfo) string {
 	t.Helper()
@@ -247,7 +252,7 @@ func TestRetries(t *testing.T) {
 		left.Store(2)
 		desired := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 			"metadata": map[string]any{"name": m, "namespace": ns}}}
-		if err := cl.Patch(t.Context(), desired, client.Apply, client.FieldOwner("test")); err != nil { //nolint:staticcheck // as ssa does
+		if err := cl.Patch(t.Context(), desired, serverSideApply, client.FieldOwner("test")); err != nil {
 			t.Errorf("%s: apply: %v", m, err)
 		}
 		left.Store(2)

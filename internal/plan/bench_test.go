@@ -54,7 +54,7 @@ func BenchmarkHundredByTwenty(b *testing.B) {
 		for _, n := range nodes {
 			for _, o := range n.Objects {
 				g.Go(func() error {
-					return h.admin().Patch(context.Background(), o.DeepCopy().Unstructured, client.Apply, client.ForceOwnership, client.FieldOwner(flux.FieldManager)) //nolint:staticcheck // as ssa does
+					return h.admin().Patch(context.Background(), o.DeepCopy().Unstructured, serverSideApply, client.ForceOwnership, client.FieldOwner(flux.FieldManager))
 				})
 			}
 		}

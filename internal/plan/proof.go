@@ -82,7 +82,7 @@ func ownFields(live *unstructured.Unstructured, apiVersion, manager string) (map
 		return nil, false
 	}
 	var fields map[string]any
-	if err := json.Unmarshal(own.FieldsV1.Raw, &fields); err != nil {
+	if err := json.Unmarshal(own.FieldsV1.GetRawBytes(), &fields); err != nil {
 		return nil, false
 	}
 	return fields, true

@@ -296,7 +296,7 @@ func TestProvenUnchangedImpliesNoChange(t *testing.T) {
 func managed(o *unstructured.Unstructured) string {
 	for _, e := range o.GetManagedFields() {
 		if e.Manager == flux.FieldManager && e.Operation == metav1.ManagedFieldsOperationApply {
-			return string(e.FieldsV1.Raw)
+			return string(e.FieldsV1.GetRawBytes())
 		}
 	}
 	return ""
@@ -308,7 +308,7 @@ func managed(o *unstructured.Unstructured) string {
 func (b *bench) assertNoChange(desired flux.Object, live *unstructured.Unstructured) bool {
 	b.t.Helper()
 	dry := desired.DeepCopy().Unstructured
-	err := b.admin().Patch(b.t.Context(), dry, client.Apply, client.DryRunAll, client.ForceOwnership, client.FieldOwner(flux.FieldManager)) //nolint:staticcheck // as ssa does
+	err := b.admin().Patch(b.t.Context(), dry, serverSideApply, client.DryRunAll, client.ForceOwnership, client.FieldOwner(flux.FieldManager))
 	if err != nil {
 		b.t.Errorf("%s was proven unchanged, its dry run fails: %v", desired.Ref(), err)
 		return false
@@ -361,7 +361,7 @@ func (b *bench) disturb(r *rand.Rand, o flux.Object) {
 	_ = b.admin().Update(b.t.Context(), live, client.FieldOwner(owner))
 	if r.IntN(2) == 0 {
 		again := o.DeepCopy().Unstructured
-		_ = b.admin().Patch(b.t.Context(), again, client.Apply, client.ForceOwnership, client.FieldOwner(flux.FieldManager)) //nolint:staticcheck // as ssa does
+		_ = b.admin().Patch(b.t.Context(), again, serverSideApply, client.ForceOwnership, client.FieldOwner(flux.FieldManager))
 	}
 }
 
