@@ -141,7 +141,7 @@ func BenchmarkStart(b *testing.B) {
 			took, peak = append(took, m.Wall), append(peak, m.Peak)
 		}
 	}
-	info, err := os.Stat(sluice(b))
+	info, err := os.Stat(prepare(b).sluice)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -43,6 +43,13 @@ func count(tb testing.TB, c *kubetest.Cluster, do func(kubeconfig string)) map[s
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:     transport,
 		FlushInterval: -1, // an event of a watch is passed on at once
+		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
+			// A watch ends when the client leaves; that is no error.
+			if r.Context().Err() == nil {
+				tb.Errorf("counting: %s %s: %v", r.Method, r.URL.Path, err)
+			}
+			w.WriteHeader(http.StatusBadGateway)
+		},
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		counts.add(r)
