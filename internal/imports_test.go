@@ -17,7 +17,10 @@ import (
 const module = "github.com/sluicerun/sluice"
 
 // rule says what a package may import beside the standard library: packages
-// of this module by their name under internal/, and modules by prefix.
+// of this module by their name under internal/, and modules by prefix. Package
+// os counts as such a module, since only cli may read the environment and
+// write to the standard streams; source needs it for local repositories, build
+// to keep kustomize from printing.
 type rule struct {
 	internal []string
 	external []string
@@ -38,22 +41,23 @@ const (
 )
 
 var rules = map[string]rule{
-	"flux":       {external: []string{kustomizeAPI, fluxapi, apimachinery}, why: "stages share nouns, not code"},
-	"event":      {why: "engine and reports meet only here"},
-	"graph":      {why: "a pure function can be tested to the corners"},
-	"retry":      {why: "policy is data; errors decide, the loop obeys"},
-	"schedule":   {internal: []string{"graph"}, why: "concurrency is tested with fake steps and fake time"},
-	"source":     {internal: []string{"retry"}, external: []string{"github.com/go-git", "golang.org/x/crypto/ssh"}, why: "git, its credentials and its network in one place"},
-	"discover":   {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
-	"build":      {internal: []string{"flux"}, external: []string{"sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
-	"substitute": {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
-	"cluster":    {internal: []string{"retry"}, external: []string{clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
-	"plan":       {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, runtimeC, clientgo, apimachinery, k8sapi, "k8s.io/apiextensions-apiserver", "sigs.k8s.io/structured-merge-diff", "golang.org/x/sync"}, why: "plan and run are one code up to the first write"},
-	"apply":      {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi, "golang.org/x/sync"}, why: "what users declared is written in one place"},
-	"health":     {internal: []string{"flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, clientgo, apimachinery, k8sapi}, why: "one meaning of ready"},
-	"inventory":  {internal: []string{"flux"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "pruning is only as right as this, so it is tested as sets"},
-	"prune":      {internal: []string{"flux", "inventory", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "what is removed, and why, is decided in one place"},
-	"lock":       {internal: []string{"retry"}, external: []string{runtimeC, clientgo, apimachinery, k8sapi}, why: "one run of a root at a time"},
+	"flux":             {external: []string{kustomizeAPI, fluxapi, apimachinery}, why: "stages share nouns, not code"},
+	"event":            {why: "engine and reports meet only here"},
+	"graph":            {why: "a pure function can be tested to the corners"},
+	"retry":            {why: "policy is data; errors decide, the loop obeys"},
+	"schedule":         {internal: []string{"graph"}, why: "concurrency is tested with fake steps and fake time"},
+	"source":           {internal: []string{"retry"}, external: []string{"os", "github.com/go-git", "golang.org/x/crypto/ssh"}, why: "git, its credentials and its network in one place"},
+	"discover":         {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
+	"build":            {internal: []string{"flux"}, external: []string{"os", "sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
+	"substitute":       {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
+	"cluster":          {internal: []string{"retry"}, external: []string{clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
+	"cluster/rehearse": {external: []string{runtimeC, apimachinery}, why: "a client that answers from what a plan has seen; plan and apply meet only there"},
+	"plan":             {internal: []string{"cluster/rehearse", "flux", "retry"}, external: []string{ssa, cliutils, runtimeC, clientgo, apimachinery, k8sapi, "k8s.io/apiextensions-apiserver", "sigs.k8s.io/structured-merge-diff", "golang.org/x/sync"}, why: "plan and run are one code up to the first write"},
+	"apply":            {internal: []string{"cluster/rehearse", "flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi, "golang.org/x/sync"}, why: "what users declared is written in one place"},
+	"health":           {internal: []string{"flux", "retry"}, external: []string{ssa, "github.com/fluxcd/pkg/runtime/cel", cliutils, fluxapi, kustomizeAPI, clientgo, apimachinery, k8sapi}, why: "one meaning of ready"},
+	"inventory":        {internal: []string{"flux"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "pruning is only as right as this, so it is tested as sets"},
+	"prune":            {internal: []string{"flux", "inventory", "retry"}, external: []string{"golang.org/x/sync/errgroup", ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "what is removed, and why, is decided in one place"},
+	"lock":             {internal: []string{"retry"}, external: []string{runtimeC, clientgo, apimachinery, k8sapi}, why: "one run of a root at a time"},
 	"run": {
 		internal: []string{"apply", "build", "cluster", "discover", "event", "flux", "graph", "health", "inventory", "lock", "plan", "prune", "retry", "schedule", "source", "substitute"},
 		external: []string{runtimeC, apimachinery}, why: "one run for one commit; it knows the whole and never prints",
@@ -67,8 +71,8 @@ var rules = map[string]rule{
 	"report/junit":    {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/markdown": {internal: []string{"event", "report"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"cluster", "event", "health", "redact", "report", "report/*", "run", "source"},
-		external: []string{"github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
+		internal: []string{"cluster", "event", "health", "redact", "report", "report/*", "run", "source", "substitute"},
+		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }
 
@@ -127,8 +131,8 @@ func (r rule) allows(imp string) bool {
 			return own == name || all && strings.HasPrefix(own, folder+"/")
 		})
 	}
-	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
-		return true // the standard library
+	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") && imp != "os" {
+		return true // the standard library, except for the environment and the streams
 	}
 	return slices.ContainsFunc(r.external, func(prefix string) bool {
 		return imp == prefix || strings.HasPrefix(imp, prefix+"/")
