@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/fluxcd/pkg/ssa"
 	"github.com/fluxcd/pkg/ssa/jsondiff"
@@ -122,7 +121,13 @@ func (p *Plan) Count() map[Action]int {
 
 // Of returns the changes of one node, in order.
 func (p *Plan) Of(id flux.ID) []Change {
-	return slices.DeleteFunc(slices.Clone(p.Changes), func(c Change) bool { return c.Node != id })
+	var out []Change
+	for i := range p.Changes {
+		if p.Changes[i].Node == id {
+			out = append(out, p.Changes[i])
+		}
+	}
+	return out
 }
 
 // Make plans the nodes against the cluster as it is now.
