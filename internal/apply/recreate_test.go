@@ -2,6 +2,8 @@ package apply_test
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +39,8 @@ spec:
 func TestS4_28Force(t *testing.T) {
 	c, ns := connect(t)
 	force := apply.Options{Force: true}
+	// An address that no other test, and no earlier run of this one, holds.
+	address := fmt.Sprintf("10.0.%d.%d", 16+rand.IntN(200), 1+rand.IntN(250))
 	for _, tc := range []struct {
 		name, before, after string
 		options             apply.Options
@@ -57,7 +61,7 @@ func TestS4_28Force(t *testing.T) {
 			err: "/migrate dry-run failed (Invalid): "},
 		{name: "deployment selector", before: deployment, after: strings.ReplaceAll(deployment, "app: web", "app: other"), options: force, recreated: true},
 		{name: "service", before: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {a: b}, clusterIP: None, ports: [{port: 1}]}",
-			after: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {a: b}, clusterIP: 10.0.0.250, ports: [{port: 1}]}", options: force, recreated: true},
+			after: "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec: {selector: {a: b}, clusterIP: " + address + ", ports: [{port: 1}]}", options: force, recreated: true},
 		{name: "secret type", before: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: Opaque",
 			after: "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ntype: example.com/other", options: force, recreated: true},
 		{name: "immutable config map", before: "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: i}\nimmutable: true\ndata: {a: x}",
