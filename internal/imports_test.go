@@ -19,7 +19,8 @@ const module = "github.com/sluicerun/sluice"
 // rule says what a package may import beside the standard library: packages
 // of this module by their name under internal/, and modules by prefix. Package
 // os counts as such a module, since only cli may read the environment and
-// write to the standard streams; source needs it for local repositories, build
+// write to the standard streams; source needs it for local repositories,
+// cluster for kubeconfigs, github for the files that belong to the step, build
 // to keep kustomize from printing.
 type rule struct {
 	internal []string
@@ -50,7 +51,7 @@ var rules = map[string]rule{
 	"discover":         {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
 	"build":            {internal: []string{"flux"}, external: []string{"os", "sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
 	"substitute":       {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
-	"cluster":          {internal: []string{"retry"}, external: []string{clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
+	"cluster":          {internal: []string{"retry"}, external: []string{"os", clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
 	"cluster/rehearse": {external: []string{runtimeC, apimachinery}, why: "a client that answers from what a plan has seen; plan and apply meet only there"},
 	"plan":             {internal: []string{"cluster/rehearse", "flux", "retry"}, external: []string{ssa, cliutils, runtimeC, clientgo, apimachinery, k8sapi, "k8s.io/apiextensions-apiserver", "sigs.k8s.io/structured-merge-diff", "golang.org/x/sync"}, why: "plan and run are one code up to the first write"},
 	"apply":            {internal: []string{"cluster/rehearse", "flux", "retry"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi, "golang.org/x/sync"}, why: "what users declared is written in one place"},
@@ -65,13 +66,13 @@ var rules = map[string]rule{
 	"redact":          {internal: []string{"event"}, why: "masked before fan-out, so every report is covered"},
 	"report":          {internal: []string{"event"}, why: "one truth for all formats"},
 	"report/terminal": {internal: []string{"event", "report"}, external: []string{"golang.org/x/term"}, why: "one rendering"},
-	"report/github":   {internal: []string{"event", "report"}, external: []string{"github.com/sethvargo/go-githubactions"}, why: "one rendering; go-githubactions only here"},
+	"report/github":   {internal: []string{"event", "report"}, external: []string{"os", "github.com/sethvargo/go-githubactions"}, why: "one rendering; go-githubactions only here"},
 	"report/gitlab":   {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/jsonl":    {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/junit":    {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/markdown": {internal: []string{"event", "report"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"cluster", "event", "health", "redact", "report", "report/*", "run", "source", "substitute"},
+		internal: []string{"cluster", "event", "health", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
 		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }

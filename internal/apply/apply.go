@@ -375,7 +375,7 @@ func (r *runner) write(ctx context.Context, st *step) {
 	action, reason := Configured, ""
 	switch {
 	case st.recreate:
-		action, reason = Recreated, "a field changed that cannot"
+		action, reason = Recreated, "it changes a field that cannot change"
 	case st.live == nil || st.live.Object == nil:
 		action = Created
 	}

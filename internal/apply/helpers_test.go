@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
@@ -76,7 +77,11 @@ func parse(t *testing.T, namespace, text string) []flux.Object {
 func prepared(t *testing.T, namespace, text string) []flux.Object {
 	t.Helper()
 	k := &flux.Kustomization{ID: flux.ID{Namespace: "flux-system", Name: "apps"}}
-	out, _, err := plan.Prepare(k, parse(t, namespace, text))
+	labelled, err := build.Label(k, parse(t, namespace, text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, _, err := plan.Normalize(labelled)
 	if err != nil {
 		t.Fatal(err)
 	}

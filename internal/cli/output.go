@@ -61,10 +61,14 @@ func parseOutput(c *cli.Context, sys System, p place) (output, error) {
 		return out, usagef("run", "--output is auto, text, json, github or gitlab, got %q", out.format)
 	}
 	out.noColor = c.Bool("no-color") || sys.Getenv("NO_COLOR") != ""
-	for _, text := range c.StringSlice("report") {
+	for _, text := range each(c, "report") {
 		format, path, ok := strings.Cut(text, "=")
 		if _, known := reportFormats[format]; !ok || path == "" || !known {
 			return out, usagef("run", "--report %q is not FORMAT=FILE with a format of: %s", text, strings.Join(reportNames(), ", "))
+		}
+		// Found out now, not when the deployment is over.
+		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
+			return out, usagef("run", "--report %s: %q is no folder", text, filepath.Dir(path))
 		}
 		out.reports = append(out.reports, reportFile{format, path})
 	}

@@ -6,12 +6,14 @@ import (
 	"os"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/prune"
 	"github.com/sluicerun/sluice/internal/run"
 	"github.com/sluicerun/sluice/internal/source"
 	"github.com/sluicerun/sluice/internal/substitute"
@@ -35,12 +37,12 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 			Context: c.String("context"), As: c.String("as"), UserAgent: "sluice/" + Version(),
 		},
 		StateNamespace: c.String("state-namespace"),
-		Only:           c.StringSlice("only"), Skip: c.StringSlice("skip"),
+		Only:           each(c, "only"), Skip: each(c, "skip"),
 		Strict:      c.Bool("strict-substitution"),
 		Concurrency: c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
 		StopOnFailure: !c.Bool("keep-going"),
 		AllowRollback: c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
-		AllowDelete: c.StringSlice("allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
+		AllowDelete: each(c, "allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
 	}
 	if remote(o.Source.Repo) && o.Source.Revision == "" && p.serves(o.Source.Repo) {
 		o.Source.Revision = p.commit
@@ -58,6 +60,11 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("--lock-wait must not be negative, got %s", o.LockWait)
 	case o.StateNamespace == "":
 		return bad("--state-namespace must not be empty")
+	}
+	for _, kind := range o.AllowDelete {
+		if !slices.ContainsFunc(prune.GuardedKinds, func(known string) bool { return strings.EqualFold(known, kind) }) {
+			return bad("--allow-delete %q is no kind that a guard protects, which are: %s", kind, strings.Join(prune.GuardedKinds, ", "))
+		}
 	}
 	var err error
 	if o.Wait, err = health.ParseMode(c.String("wait")); err != nil {
@@ -79,7 +86,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("%v", err)
 	}
 	o.Sources = map[string]string{}
-	for _, s := range c.StringSlice("source") {
+	for _, s := range each(c, "source") {
 		name, place, ok := strings.Cut(s, "=")
 		if !ok || strings.Count(name, "/") != 2 || place == "" {
 			return bad("--source %q is not of the form KIND/NAMESPACE/NAME=PATH", s)
@@ -90,6 +97,20 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("%v", err)
 	}
 	return o, nil
+}
+
+// each returns the values of a flag that can be repeated; in the environment
+// they stand one per line.
+func each(c *cli.Context, flag string) []string {
+	var values []string
+	for _, value := range c.StringSlice(flag) {
+		for line := range strings.Lines(value) {
+			if line = strings.TrimSpace(line); line != "" {
+				values = append(values, line)
+			}
+		}
+	}
+	return values
 }
 
 // variableName is what a variable may be called (S3.9).

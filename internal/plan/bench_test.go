@@ -35,7 +35,7 @@ func benchNodes(tb testing.TB, namespace string, nodes, objects int, value strin
 			}
 			list = append(list, parse(tb, namespace, text)...)
 		}
-		prepared, _, err := Prepare(k, list)
+		prepared, _, err := prepare(k, list)
 		if err != nil {
 			tb.Fatal(err)
 		}

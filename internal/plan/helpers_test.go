@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
@@ -103,7 +104,7 @@ func (b *bench) node(name, text string) Node {
 func (b *bench) nodeWith(name, text string, o apply.Options) Node {
 	b.t.Helper()
 	k := &flux.Kustomization{ID: flux.ID{Namespace: b.namespace, Name: name}}
-	objects, _, err := Prepare(k, parse(b.t, b.namespace, text))
+	objects, _, err := prepare(k, parse(b.t, b.namespace, text))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -166,4 +167,13 @@ func parse(t testing.TB, namespace, text string) []flux.Object {
 		}
 		out = append(out, flux.Object{Unstructured: u, File: "apps/" + u.GetName() + ".yaml"})
 	}
+}
+
+// prepare makes of a build what is applied, as a run does.
+func prepare(k *flux.Kustomization, objects []flux.Object) ([]flux.Object, []Dropped, error) {
+	labelled, err := build.Label(k, objects)
+	if err != nil {
+		return nil, nil, err
+	}
+	return Normalize(labelled)
 }

@@ -238,7 +238,7 @@ func (r *run) refused(it *item, live *unstructured.Unstructured, err error) {
 	if dryRunErr := (*ssaerrors.DryRunErr)(nil); errors.As(err, &dryRunErr) && live != nil && it.node.Rules.Recreate != nil {
 		yes, why := it.node.Rules.Recreate(it.object.Unstructured, live, dryRunErr.Unwrap())
 		if yes {
-			it.set(Recreate, "a field changes that cannot")
+			it.set(Recreate, "it changes a field that cannot change")
 			it.change.Paths = desiredPaths(it.object.Unstructured, live)
 			it.change.Images = imageChanges(live, it.object.Unstructured)
 			return

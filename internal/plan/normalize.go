@@ -22,32 +22,6 @@ type Dropped struct {
 	Paths []string
 }
 
-// Prepare returns what of a Kustomization's objects is applied: with owner
-// labels (S4.1), normalised, and with the common metadata, in the order in
-// which Flux does these (S0.16, S1.9).
-func Prepare(k *flux.Kustomization, objects []flux.Object) ([]flux.Object, []Dropped, error) {
-	owned := make([]flux.Object, len(objects))
-	for i, o := range objects {
-		owned[i] = o.DeepCopy()
-		labels := owned[i].GetLabels()
-		if labels == nil {
-			labels = map[string]string{}
-		}
-		labels[flux.NameLabel], labels[flux.NamespaceLabel] = k.Name, k.Namespace
-		owned[i].SetLabels(labels)
-	}
-	out, dropped, err := Normalize(owned)
-	if err != nil {
-		return nil, dropped, err
-	}
-	if meta := k.Spec.CommonMetadata; meta != nil {
-		for _, o := range out {
-			utils.SetCommonMetadata([]*unstructured.Unstructured{o.Unstructured}, meta.Labels, meta.Annotations)
-		}
-	}
-	return out, dropped, nil
-}
-
 // Normalize returns the objects in the form in which Flux applies them (S4.2
 // to S4.7). That form silently lacks the fields of built-in kinds that
 // Kubernetes does not know; they are told in the second result. A Secret that
@@ -96,7 +70,7 @@ func (e *EncryptedError) Error() string {
 
 // Hint is the remedy.
 func (e *EncryptedError) Hint() string {
-	return "set spec.decryption of the Kustomization, or mark the Secret with the annotation " + decryptMarker + ": disabled to apply it as it is"
+	return "sluice does not decrypt yet: create the Secret by other means, or mark the Secret with the annotation " + decryptMarker + ": disabled to apply it as it is"
 }
 
 const decryptMarker = flux.Group + "/decrypt"

@@ -103,7 +103,7 @@ func TestS4_1S1_9Metadata(t *testing.T) {
 	k := &flux.Kustomization{ID: flux.ID{Namespace: "flux-system", Name: "apps"}}
 	k.Spec.CommonMetadata = &kustomizev1.CommonMetadata{
 		Labels: map[string]string{"team": "a", flux.NameLabel: "other"}, Annotations: map[string]string{"note": "b"}}
-	out, _, err := Prepare(k, parse(t, "", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {team: mine, own: x}}"))
+	out, _, err := prepare(k, parse(t, "", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {team: mine, own: x}}"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ type Node struct {
 	// After are the Kustomizations whose objects are ready before these
 	// are applied: its dependencies and its parent.
 	After []flux.ID
-	// Objects are what is applied, see [Prepare].
+	// Objects are what is applied, labelled and normalised ([Normalize]).
 	Objects []flux.Object
 	Rules   Rules
 }

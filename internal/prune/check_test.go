@@ -162,7 +162,7 @@ metadata: {name: ours, namespace: NS-more}`)
 	c.await(&corev1.ConfigMapList{}, inside, named("kube-root-ca.crt"))
 	c.await(&corev1.ServiceAccountList{}, inside, named("default"))
 	c.await(&corev1.PodList{}, inside, func(o client.Object) bool { return len(o.GetOwnerReferences()) > 0 })
-	//lint:ignore SA1019 The controller still makes Endpoints beside the slices, and they must not count.
+	// The controller still makes Endpoints beside the slices, and they must not count.
 	c.await(&corev1.EndpointsList{}, inside, named("web"))
 	c.await(&corev1.EventList{}, inside, func(client.Object) bool { return true })
 	g := DefaultGuards()

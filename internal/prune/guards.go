@@ -15,10 +15,12 @@ type Guards struct {
 	// MinObjects objects. 100 sets no limit.
 	MaxPrunePercent int
 	MinObjects      int
-	// AllowDelete lists kinds, in any case, that no guard protects: of Namespace, CustomResourceDefinition, PersistentVolume and
-	// PersistentVolumeClaim.
+	// AllowDelete lists kinds, in any case, of GuardedKinds that no guard protects.
 	AllowDelete []string
 }
+
+// GuardedKinds are the kinds that AllowDelete can name, sorted.
+var GuardedKinds = []string{"CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"}
 
 // DefaultGuards returns the guards that hold unless the user says otherwise.
 func DefaultGuards() Guards { return Guards{MaxPrunePercent: 50, MinObjects: 10} }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -38,6 +39,7 @@ type working struct {
 	ends    map[flux.ID]event.NodeFinished
 	// watchers are by user.
 	watchers map[string]health.Clients
+	grewLate bool          // some node was built at its turn
 	cutoff   bool          // pruning was reached
 	narrow   []prune.After // what records hold after it
 }
@@ -209,7 +211,9 @@ func repeatable(err error) bool {
 		return false // another run is at work
 	}
 	if unready, ok := as[*health.NotReadyError](err); ok {
-		return !unready.TimedOut
+		// A failed Job stays failed until its manifest changes.
+		isJob := func(s health.Status) bool { return s.Ref.Group == "batch" && s.Ref.Kind == "Job" }
+		return !unready.TimedOut && !slices.ContainsFunc(unready.Causes(), isJob)
 	}
 	return true
 }
@@ -228,7 +232,7 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 	if missing := r.missingVariables(ctx, n); len(missing) > 0 {
 		return nil, &missingError{missing}
 	}
-	n.deferred = ""
+	n.deferred, r.grewLate = "", true
 	children, failures := r.fill(ctx, n, fromCluster)
 	if len(failures) == 0 {
 		failures = r.planLate(ctx, n)
@@ -297,7 +301,10 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 		StageWait: func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) },
 		Report:    func(result apply.Result) { r.applied(n, result) },
 	}
-	results, err := apply.Apply(ctx, r.planned.memo(n, c), n.objects, options)
+	if n.attempts == 1 {
+		c = r.planned.memo(n, c) // later attempts see the cluster as it is then
+	}
+	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil
 	var done []health.Applied
 	for _, result := range results {
@@ -348,7 +355,13 @@ func (r *run) healthy(ctx context.Context, n *node) error {
 	}
 	began := time.Now()
 	defer func() { n.waited += time.Since(began) }()
-	_, err = health.Wait(ctx, clients, n.targets, health.Options{Timeout: n.Timeout(), FailFast: true, Report: r.reportHealth(n)})
+	statuses, err := health.Wait(ctx, clients, n.targets, health.Options{Timeout: n.Timeout(), FailFast: true, Report: r.reportHealth(n)})
+	if limit, ok := context.Cause(ctx).(*TimeoutError); ok && err != nil {
+		// The run's own limit ended the wait: what is not ready is the
+		// reason, and worth a diagnosis.
+		waiting := slices.DeleteFunc(statuses, health.Status.Ready)
+		return &health.NotReadyError{Statuses: waiting, TimedOut: true, Elapsed: time.Since(began), Timeout: limit.Limit}
+	}
 	return err
 }
 
@@ -411,6 +424,9 @@ func (r *run) ended(ctx context.Context, result schedule.Result) {
 		}
 	case schedule.Cancelled:
 		end.Result = event.Cancelled
+		if _, ok := as[*health.NotReadyError](result.Err); ok {
+			end.Result, end.Failures = r.failedAs(ctx, n, result.Err)
+		}
 		if result.Cause != "" {
 			end.BlockedBy = nodeOf(result.Cause)
 		}

@@ -22,11 +22,7 @@ import (
 // Errors of stages become failures here and nowhere else. A stage's error may
 // say more than its text through these methods; none of them is required.
 type (
-	hinter     interface{ Hint() string }
-	positioned interface {
-		Position() (file string, line int)
-	}
-	objected interface{ Subject() string }
+	hinter   interface{ Hint() string }
 	reasoned interface{ Reason() string }
 )
 

@@ -54,28 +54,35 @@ func (r *run) finish(ctx context.Context) Outcome {
 // judge is the answer to "is this commit live and healthy?": the worst of what
 // happened, an end from outside before all others.
 func (r *run) judge(ctx context.Context) event.Verdict {
-	if ctx.Err() != nil {
-		if _, limit := context.Cause(ctx).(*TimeoutError); !limit {
-			if _, stopped := context.Cause(ctx).(exitCoder); stopped || !r.writing {
-				return event.VerdictCancelled
-			}
-		}
+	_, late := context.Cause(ctx).(*TimeoutError)
+	if _, stopped := context.Cause(ctx).(exitCoder); ctx.Err() != nil && stopped {
+		return event.VerdictCancelled
 	}
-	if r.verdict != "" {
+	if r.verdict != "" && !(late && r.writing) {
 		return r.verdict
 	}
-	verdict := event.Live
+	verdict, cancelled := event.Live, false
 	for _, end := range r.ends {
 		switch end.Result {
-		case event.Failed, event.NotRun, event.Cancelled:
-			if end.Result == event.NotRun && r.causeOf(end) == event.Unhealthy {
+		case event.Failed:
+			verdict = worse(verdict, event.VerdictFailed)
+		case event.Unhealthy:
+			verdict = worse(verdict, event.VerdictUnhealthy)
+		case event.NotRun:
+			if r.causeOf(end) == event.Unhealthy {
 				verdict = worse(verdict, event.VerdictUnhealthy)
 				continue
 			}
 			verdict = worse(verdict, event.VerdictFailed)
-		case event.Unhealthy:
-			verdict = worse(verdict, event.VerdictUnhealthy)
+		case event.Cancelled:
+			cancelled = true
 		}
+	}
+	switch {
+	case verdict == event.Live && (cancelled || r.verdict != ""):
+		return event.VerdictFailed // the limit came while something was being applied or pruned
+	case cancelled && !late:
+		return event.VerdictFailed // stopped after another's failure, or by a lost lock
 	}
 	return verdict
 }

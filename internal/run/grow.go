@@ -131,7 +131,8 @@ func (r *run) unmatched() []event.Failure {
 		for _, glob := range flag.globs {
 			if !r.anyDeferred() && !slices.ContainsFunc(names, func(name string) bool { ok, _ := path.Match(glob, name); return ok }) {
 				failures = append(failures, event.Failure{Phase: "discover", Reason: "NothingSelected",
-					Text: fmt.Sprintf("%s %q matches no Kustomization", flag.name, glob), Hint: "this run has " + list(names, 20)})
+					Text: fmt.Sprintf("%s %q matches no Kustomization", flag.name, glob),
+					Hint: "a pattern is matched on namespace/name, as in */apps; this run has " + list(names, 20)})
 			}
 		}
 	}

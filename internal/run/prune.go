@@ -36,29 +36,37 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 	if err != nil {
 		return r.failuresOf(ctx, "guard", nil, err)
 	}
+	findings, failures := r.look(ctx, intended)
+	if findings != nil {
+		r.emit(r.announce(findings))
+	}
+	return failures
+}
+
+// look holds what would be deleted against the guards.
+func (r *run) look(ctx context.Context, intended *prune.Plan) (*prune.Findings, []event.Failure) {
 	c, err := r.cluster.Client("")
 	if err != nil {
-		return r.failuresOf(ctx, "cluster", nil, err)
+		return nil, r.failuresOf(ctx, "cluster", nil, err)
 	}
 	kinds, err := r.cluster.Discovery()
 	if err != nil {
-		return r.failuresOf(ctx, "cluster", nil, err)
+		return nil, r.failuresOf(ctx, "cluster", nil, err)
 	}
 	findings, err := prune.Check(ctx, c, kinds, intended, prune.Guards{
 		AllowEmpty: r.options.AllowEmpty, MaxPrunePercent: r.options.MaxPrune, MinObjects: prune.DefaultGuards().MinObjects,
 		AllowDelete: r.options.AllowDelete,
 	})
 	if err != nil {
-		return r.failuresOf(ctx, "guard", nil, err)
+		return nil, r.failuresOf(ctx, "guard", nil, err)
 	}
-	r.emit(r.announce(findings))
 	var failures []event.Failure
 	for _, refusal := range findings.Refusals {
 		f := r.failure(ctx, "guard", r.nodes[refusal.Node], refusal)
 		f.Node, f.Reason = refusal.Node.String(), guardReasons[refusal.Guard]
 		failures = append(failures, f)
 	}
-	return failures
+	return findings, failures
 }
 
 var guardReasons = map[prune.Guard]string{
@@ -72,6 +80,12 @@ func (r *run) prune(ctx context.Context) []event.Failure {
 	final, err := r.candidatesFor(r.settled)
 	if err != nil {
 		return r.failuresOf(ctx, "prune", nil, err)
+	}
+	// What was built at its turn was not known when the guards first looked.
+	if r.grewLate {
+		if _, failures := r.look(ctx, final); len(failures) > 0 {
+			return failures
+		}
 	}
 	r.cutoff = true
 	var results []prune.Result

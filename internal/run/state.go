@@ -188,7 +188,7 @@ func (r *run) history(ctx context.Context) []event.Failure {
 		return []event.Failure{{Phase: "guard", Reason: "OlderCommit", Text: text, Hint: "run the newest commit, or go back on purpose with --allow-rollback"}}
 	case source.Diverged:
 		r.notice(event.Notice{Level: event.Warning, Code: "diverged",
-			Text: fmt.Sprintf("commit %s does not contain %s, which %s: %s of it left behind", short(r.commit.Hash), short(live.Commit), standing(r.state.Root),
+			Text: fmt.Sprintf("commit %s does not contain %s, which %s: %s left behind", short(r.commit.Hash), short(live.Commit), standing(r.state.Root),
 				count(relation.Behind, "commit is", "commits are"))})
 	case source.Unknown:
 		r.notice(event.Notice{Level: event.Warning, Code: "ancestry-unknown",
@@ -225,7 +225,7 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
 		EnsureNamespace: r.ensure,
 		Waiting: func(e *lock.HeldError) {
-			r.notice(event.Notice{Level: event.Info, Code: "lock-wait", Text: "waiting: the lock is held by " + e.Holder.String()})
+			r.notice(event.Notice{Level: event.Warning, Code: "lock-wait", Text: "waiting for the lock, which is held by " + e.Holder.String()})
 		},
 	})
 	if err != nil {
