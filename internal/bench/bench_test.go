@@ -149,8 +149,8 @@ func BenchmarkStart(b *testing.B) {
 	b.ReportMetric(float64(median(took).Microseconds())/1000, "start-ms")
 	b.ReportMetric(megabytes(median(peak)), "peak-MB")
 	b.ReportMetric(megabytes(info.Size()), "binary-MB")
-	results.add([]string{"sluice version", "–", fmt.Sprintf("%.0f ms", float64(median(took).Microseconds())/1000), "–", "50 ms", fmt.Sprintf("%.0f MB", megabytes(median(peak))), "–"})
-	results.add([]string{"size of the binary", "–", fmt.Sprintf("%.1f MB", megabytes(info.Size())), "–", "90 MB", "–", "–"})
+	results.add([]string{"sluice version", "–", fmt.Sprintf("%.0f ms", float64(median(took).Microseconds())/1000), "–", "50 ms", "–", fmt.Sprintf("%.0f MB", megabytes(median(peak))), "–"})
+	results.add([]string{"size of the binary", "–", fmt.Sprintf("%.1f MB", megabytes(info.Size())), "–", "90 MB", "–", "–", "–"})
 }
 
 // generate makes a repository that is gone after the benchmark.

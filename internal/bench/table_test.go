@@ -75,7 +75,8 @@ func (r *row) line() []string {
 		requests = fmt.Sprint(total(r.requests))
 	}
 	return []string{r.work, fmt.Sprintf("%.2f s %s", median(r.base).Seconds(), r.compared), fmt.Sprintf("%.2f s", median(r.took).Seconds()),
-		fmt.Sprintf("%.2f", r.ratio()), budget, fmt.Sprintf("%.0f MB", megabytes(median(r.peak))), requests}
+		fmt.Sprintf("%.2f", r.ratio()), budget,
+		fmt.Sprintf("%.1f s", median(r.cpu).Seconds()), fmt.Sprintf("%.0f MB", megabytes(median(r.peak))), requests}
 }
 
 // results is the table that is printed when all benchmarks are done.
@@ -99,7 +100,7 @@ func (t *table) print(w io.Writer) {
 	if len(t.lines) == 0 {
 		return
 	}
-	lines := slices.Concat([][]string{{"Work", "Compared with", "sluice", "Ratio", "Budget", "Peak memory", "Requests"}}, t.lines)
+	lines := slices.Concat([][]string{{"Work", "Compared with", "sluice", "Ratio", "Budget", "CPU", "Peak memory", "Requests"}}, t.lines)
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {
 		for i, cell := range line {
