@@ -231,6 +231,18 @@ func TestDocsUseFlagsThatExist(t *testing.T) {
 			}
 		}
 	}
+	// Nor a command, as code or in a transcript.
+	command := regexp.MustCompile("(?:`|\\$ |exec )sluice ([a-z]+)")
+	all := commands()
+	for _, name := range pages(t) {
+		for i, line := range strings.Split(page(t, name), "\n") {
+			for _, m := range command.FindAllStringSubmatch(line, -1) {
+				if all[m[1]] == nil {
+					t.Errorf("%s:%d: there is no command sluice %s", name, i+1, m[1])
+				}
+			}
+		}
+	}
 	// A variable SLUICE_… that nothing reads would be set in vain.
 	read := variablesRead(t)
 	variable := regexp.MustCompile(`\bSLUICE_[A-Z_]*[A-Z]\b`)
