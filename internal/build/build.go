@@ -49,7 +49,7 @@ var turn = make(chan struct{}, 1)
 
 // Build builds the folder k.Path() of the tree. The objects are what Flux
 // would have before substitution (S0.13); each knows its file. The error joins
-// every problem that was found, each an *Error; use All to see them.
+// every problem that was found, each a *flux.Problem (see flux.Problems).
 //
 // Kustomize cannot be interrupted: when ctx ends, Build returns at once, while
 // a download that kustomize has begun ends by itself and keeps later builds
@@ -59,7 +59,7 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, erro
 	select {
 	case turn <- struct{}{}:
 	case <-ctx.Done():
-		return Result{}, &Error{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("not built: %w", context.Cause(ctx))}
+		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("not built: %w", context.Cause(ctx))}
 	}
 	type outcome struct {
 		result Result
@@ -76,7 +76,7 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, erro
 	case o := <-done:
 		return o.result, o.err
 	case <-ctx.Done():
-		return Result{}, &Error{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("build stopped: %w", context.Cause(ctx))}
+		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("build stopped: %w", context.Cause(ctx))}
 	}
 }
 
@@ -129,10 +129,10 @@ func (b *builder) build() (result Result, err error) {
 	return Result{Objects: objects, Files: b.tree.files(), Notices: slices.Compact(b.notices)}, nil
 }
 
-// problem makes an *Error of this build, placed at the kustomization file or,
+// problem makes an *flux.Problem of this build, placed at the kustomization file or,
 // if that was generated, where the Kustomization is declared.
-func (b *builder) problem(err error) *Error {
-	e := &Error{Kustomization: b.k.ID, File: b.k.File, Line: b.k.Line, Err: err}
+func (b *builder) problem(err error) *flux.Problem {
+	e := &flux.Problem{Kustomization: b.k.ID, File: b.k.File, Line: b.k.Line, Err: err}
 	if b.file != "" && !b.generated {
 		e.File, e.Line = b.file, 0
 	}

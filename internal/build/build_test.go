@@ -96,14 +96,14 @@ func render(t *testing.T, result build.Result, err error) []txtar.File {
 	}
 	if err != nil {
 		var b strings.Builder
-		for _, e := range build.All(err) {
+		for _, e := range flux.Problems(err) {
 			fmt.Fprintln(&b, e)
 			if e.Hint() != "" {
 				fmt.Fprintln(&b, "hint:", e.Hint())
 			}
 		}
 		if b.Len() == 0 {
-			t.Errorf("an error without an *Error: %v", err)
+			t.Errorf("an error without an *flux.Problem: %v", err)
 		}
 		add("want-error", b.String())
 		return files
@@ -255,7 +255,7 @@ func TestLinksAreNoFiles(t *testing.T) {
 		t.Errorf("%v, %v", result.Objects, err)
 	}
 	_, err = build.Build(context.Background(), tree, parse(t, []byte("spec: {path: listed}")))
-	all := build.All(err)
+	all := flux.Problems(err)
 	if len(all) != 2 || !strings.Contains(all[0].Error(), `"folder/secret.yaml" does not exist`) || !strings.Contains(all[1].Error(), `"link.yaml" does not exist`) {
 		t.Errorf("errors %v", err)
 	}

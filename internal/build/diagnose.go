@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"github.com/sluicerun/sluice/internal/flux"
 	"io"
 	"io/fs"
 	"path"
@@ -24,7 +25,7 @@ func (b *builder) diagnose(cause error) error {
 	v := &visitor{b: b, seen: map[string]bool{}}
 	v.folder(b.k.Path())
 	if len(v.problems) > 0 {
-		return join(v.problems)
+		return flux.JoinProblems(v.problems)
 	}
 	e := b.problem(errors.New("kustomize build failed: " + shorter(oneLine(cause.Error()))))
 	e.Remedy = remedy(e.Err.Error())
@@ -103,7 +104,7 @@ func (b *builder) unreadable(file string, data []byte, cause error) error {
 		return b.syntax(file, err)
 	}
 	text := oneLine(cause.Error())
-	e := &Error{Kustomization: b.k.ID, File: file, Err: errors.New(text)}
+	e := &flux.Problem{Kustomization: b.k.ID, File: file, Err: errors.New(text)}
 	if m := wrongType.FindStringSubmatch(text); m != nil {
 		want := strings.TrimPrefix(strings.NewReplacer("[]", "a list of ", "types.", "", "string", "strings").Replace(m[3]), "*")
 		e.Err = fmt.Errorf("%s must be %s, not a %s", m[2], want, m[1])
@@ -125,8 +126,8 @@ var (
 )
 
 // syntax makes an error of what the YAML library says.
-func (b *builder) syntax(file string, err error) *Error {
-	e := &Error{Kustomization: b.k.ID, File: file, Err: err, Remedy: "correct the YAML"}
+func (b *builder) syntax(file string, err error) *flux.Problem {
+	e := &flux.Problem{Kustomization: b.k.ID, File: file, Err: err, Remedy: "correct the YAML"}
 	if m := yamlLine.FindStringSubmatch(oneLine(err.Error())); m != nil {
 		line := 0
 		if m[1] != "" {
@@ -142,12 +143,12 @@ func (b *builder) syntax(file string, err error) *Error {
 
 // notKubernetes says why a file below a folder without kustomization.yaml is
 // no manifest (S2.4), and where.
-func (b *builder) notKubernetes(file string, data []byte, cause error) *Error {
+func (b *builder) notKubernetes(file string, data []byte, cause error) *flux.Problem {
 	docs, err := documents(data)
 	if err != nil {
 		return b.syntax(file, err)
 	}
-	e := &Error{
+	e := &flux.Problem{
 		Kustomization: b.k.ID,
 		File:          file,
 		Err:           fmt.Errorf("failed to decode Kubernetes YAML from %s: %s", file, reason(cause)),
@@ -194,11 +195,11 @@ func (b *builder) missingPath() error {
 type visitor struct {
 	b        *builder
 	seen     map[string]bool
-	problems []*Error
+	problems []*flux.Problem
 }
 
 func (v *visitor) add(file string, line int, remedy, format string, args ...any) {
-	v.problems = append(v.problems, &Error{Kustomization: v.b.k.ID, File: file, Line: line, Err: fmt.Errorf(format, args...), Remedy: remedy})
+	v.problems = append(v.problems, &flux.Problem{Kustomization: v.b.k.ID, File: file, Line: line, Err: fmt.Errorf(format, args...), Remedy: remedy})
 }
 
 // folder looks at the kustomization file of a folder and at all it names.

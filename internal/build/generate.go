@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"github.com/sluicerun/sluice/internal/flux"
 	"io/fs"
 	"maps"
 	"path"
@@ -45,9 +46,9 @@ func (b *builder) generate() (kustypes.Kustomization, error) {
 	for _, p := range spec.Patches {
 		k.Patches = append(k.Patches, kustypes.Patch{Patch: p.Patch, Target: selector(p.Target)})
 	}
-	var problems []*Error
+	var problems []*flux.Problem
 	fail := func(format string, args ...any) {
-		e := &Error{Kustomization: b.k.ID, File: b.k.File, Line: b.k.Line, Err: fmt.Errorf(format, args...)}
+		e := &flux.Problem{Kustomization: b.k.ID, File: b.k.File, Line: b.k.Line, Err: fmt.Errorf(format, args...)}
 		problems = append(problems, e)
 	}
 	for i, c := range spec.Components {
@@ -106,7 +107,7 @@ func (b *builder) generate() (kustypes.Kustomization, error) {
 		}
 	}
 	b.metadata = slices.Clone(k.BuildMetadata)
-	return k, join(problems)
+	return k, flux.JoinProblems(problems)
 }
 
 // write puts the kustomization into the overlay; with origins, every object
@@ -209,7 +210,7 @@ func (b *builder) dropped(data []byte) {
 func (b *builder) scan(dir string) ([]string, error) {
 	factory := provider.NewDefaultDepProvider().GetResourceFactory()
 	var resources []string
-	var problems []*Error
+	var problems []*flux.Problem
 	err := b.tree.Walk(path.Join(mount, dir), func(name string, info fs.FileInfo, err error) error {
 		if err != nil {
 			return err
@@ -245,7 +246,7 @@ func (b *builder) scan(dir string) ([]string, error) {
 	if err != nil {
 		problems = append(problems, b.problem(err))
 	}
-	return resources, join(problems)
+	return resources, flux.JoinProblems(problems)
 }
 
 // mergeImage adds an image of the spec to those of the file (S2.29).

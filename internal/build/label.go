@@ -17,14 +17,14 @@ import (
 //
 // A label or annotation whose value is not a string is an error here. Flux
 // would silently replace the whole map (S3.26). All such values are reported,
-// each as an *Error that names the object, the key and the file.
+// each as an *flux.Problem that names the object, the key and the file.
 func Label(k *flux.Kustomization, objects []flux.Object) ([]flux.Object, error) {
 	owner := map[string]string{flux.NameLabel: k.Name, flux.NamespaceLabel: k.Namespace}
 	var labels, annotations map[string]string
 	if c := k.Spec.CommonMetadata; c != nil {
 		labels, annotations = c.Labels, c.Annotations
 	}
-	var problems []*Error
+	var problems []*flux.Problem
 	out := make([]flux.Object, 0, len(objects))
 	for _, o := range objects {
 		o = o.DeepCopy()
@@ -33,7 +33,7 @@ func Label(k *flux.Kustomization, objects []flux.Object) ([]flux.Object, error) 
 			maps  []map[string]string
 		}{{"labels", []map[string]string{owner, labels}}, {"annotations", []map[string]string{annotations}}} {
 			for _, err := range merge(o.Unstructured, set.field, set.maps) {
-				problems = append(problems, &Error{
+				problems = append(problems, &flux.Problem{
 					Kustomization: k.ID,
 					File:          o.File,
 					Object:        o.Ref().String(),
@@ -44,7 +44,7 @@ func Label(k *flux.Kustomization, objects []flux.Object) ([]flux.Object, error) 
 		}
 		out = append(out, o)
 	}
-	if err := join(problems); err != nil {
+	if err := flux.JoinProblems(problems); err != nil {
 		return nil, err
 	}
 	return out, nil

@@ -70,7 +70,7 @@ func TestLabel(t *testing.T) {
 				t.Error("the input was changed")
 			}
 			if test.err != "" {
-				all := build.All(err)
+				all := flux.Problems(err)
 				if len(all) != 1 || all[0].Err.Error() != test.err || all[0].File != "a.yaml" || all[0].Object != "ConfigMap/a" || all[0].Hint() == "" {
 					t.Errorf("error %v, want %s", err, test.err)
 				}
@@ -96,14 +96,14 @@ func TestLabelReportsAll(t *testing.T) {
 		object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b, labels: {x: 4711}}\n"),
 		object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, annotations: {x: 4711, z: 4711}}\n"),
 	})
-	if n := len(build.All(err)); n != 3 {
+	if n := len(flux.Problems(err)); n != 3 {
 		t.Errorf("%d errors: %v", n, err)
 	}
 	if strings.Contains(err.Error(), "4711") {
 		t.Errorf("a value is shown: %v", err)
 	}
 	want := `flux-system/app: a.yaml: ConfigMap/a: metadata.annotations: the value of "x" is a number, not a string`
-	if got := build.All(err)[0].Error(); got != want {
+	if got := flux.Problems(err)[0].Error(); got != want {
 		t.Errorf("first error %q, want %q", got, want)
 	}
 }

@@ -73,7 +73,7 @@ type Found struct {
 
 // Split sorts the built, substituted objects of a Kustomization. The parent is
 // that Kustomization; the tree is the one it was built from, for the lines in
-// messages, and may be nil. The error joins an *Error for everything that is
+// messages, and may be nil. The error joins a *flux.Problem for everything that is
 // wrong; Found then still holds what is right.
 //
 // The objects are not copied.
@@ -117,7 +117,7 @@ func Split(parent flux.ID, tree fs.FS, objects []flux.Object) (Found, error) {
 		})
 	}
 	found.Notices = s.notices
-	return found, join(s.problems)
+	return found, flux.JoinProblems(s.problems)
 }
 
 // sourceKinds are the kinds that a sourceRef can name (S1.2).
@@ -127,7 +127,7 @@ var sourceKinds = []string{"GitRepository", "OCIRepository", "Bucket", "External
 type splitter struct {
 	parent   flux.ID
 	tree     fs.FS
-	problems []*Error
+	problems []*flux.Problem
 	notices  []Notice
 }
 
@@ -136,7 +136,7 @@ func (s *splitter) fail(o flux.Object, field, remedy string, err error) {
 	if o.GetKind() != flux.KustomizationKind {
 		id = s.parent
 	}
-	s.problems = append(s.problems, &Error{
+	s.problems = append(s.problems, &flux.Problem{
 		Kustomization: id,
 		File:          o.File,
 		Line:          fieldLine(s.tree, o.File, o.Ref(), field),

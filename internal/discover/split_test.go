@@ -164,7 +164,7 @@ func check(t *testing.T, name string, tree fstest.MapFS, in []flux.Object, want,
 	t.Helper()
 	found, err := discover.Split(parent, tree, in)
 	var got []string
-	for _, e := range discover.All(err) {
+	for _, e := range flux.Problems(err) {
 		got = append(got, fmt.Sprintf("%d: %s: %v", e.Line, e.Field, e.Err))
 		if e.File != file || !strings.HasPrefix(e.Object, "Kustomization/") || !strings.HasPrefix(e.Error(), fmt.Sprintf("%s:%d: %s: %s: ", e.File, e.Line, e.Object, e.Field)) {
 			t.Errorf("%s: %+v: %v", name, e, e)
@@ -174,8 +174,8 @@ func check(t *testing.T, name string, tree fstest.MapFS, in []flux.Object, want,
 		t.Errorf("%s: got\n%s\nwant\n%s", name, strings.Join(got, "\n"), want)
 		return
 	}
-	if hint != "" && discover.All(err)[0].Hint() != hint {
-		t.Errorf("%s: hint %q, want %q", name, discover.All(err)[0].Hint(), hint)
+	if hint != "" && flux.Problems(err)[0].Hint() != hint {
+		t.Errorf("%s: hint %q, want %q", name, flux.Problems(err)[0].Hint(), hint)
 	}
 	if len(found.Kustomizations) > 0 {
 		t.Errorf("%s: a Kustomization was found", name)
@@ -321,12 +321,12 @@ spec:
 `)
 	_, err := discover.Split(parent, tree, in)
 	want := []string{
-		"clusters/x.yaml:4: GitRepository/ns/a: spec.url: is required",
-		"clusters/x.yaml:8: GitRepository/b: metadata.namespace: namespace not specified",
-		"clusters/x.yaml:17: OCIRepository/ns/c: spec.ref.tag: must be a string",
+		"flux-system/root: clusters/x.yaml:4: GitRepository/ns/a: spec.url: is required",
+		"flux-system/root: clusters/x.yaml:8: GitRepository/b: metadata.namespace: namespace not specified",
+		"flux-system/root: clusters/x.yaml:17: OCIRepository/ns/c: spec.ref.tag: must be a string",
 	}
 	var got []string
-	for _, e := range discover.All(err) {
+	for _, e := range flux.Problems(err) {
 		got = append(got, e.Error())
 	}
 	if !slices.Equal(got, want) {

@@ -12,11 +12,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sluicerun/sluice/internal/apply"
-	"github.com/sluicerun/sluice/internal/build"
-	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/plan"
-	"github.com/sluicerun/sluice/internal/substitute"
 )
 
 // Errors of stages become failures here and nowhere else. A stage's error may
@@ -72,26 +70,15 @@ func locate(f *event.Failure, err error) {
 			f.File, f.Line = file, line
 		}
 		f.Object, f.Text = object, text.Error()
-		if object != "" {
-			f.Text = object + ": " + f.Text
-		}
 	}
 	switch e := err.(type) {
-	case *build.Error:
+	case *flux.Problem:
 		at(e.File, e.Line, e.Object, e.Err)
-	case *substitute.Error:
-		at(e.File, e.Line, e.Object, e.Err)
-	case *discover.Error:
-		at(e.File, e.Line, e.Object, e.Err)
-		if e.Field != "" {
-			f.Text = e.Object + ": " + e.Field + ": " + e.Err.Error()
-		}
+		f.Text = e.Text()
 	case *plan.ObjectError:
-		at(e.File, 0, e.Ref.String(), e.Err)
-		f.Text = e.Err.Error() // begins with the object (S4.48)
+		at(e.File, 0, e.Ref.String(), e.Err) // begins with the object (S4.48)
 	case *apply.ObjectError:
 		at(e.File, 0, e.Ref.String(), e.Err)
-		f.Text = e.Err.Error()
 	}
 }
 

@@ -27,7 +27,7 @@ func disabled(o flux.Object) bool {
 // variable unless substituteStrategy is Always, that is all of them (S3.1,
 // S3.6).
 //
-// The error joins an *Error for each bad variable name (S3.9), each unknown
+// The error joins a *flux.Problem for each bad variable name (S3.9), each unknown
 // variable of each object (S3.17), each object that is no longer valid
 // afterwards (S3.22, S3.26), and each two objects that became one (S3.12).
 func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Options) ([]flux.Object, []Notice, error) {
@@ -39,7 +39,7 @@ func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Optio
 	}
 	a := &application{k: k, vars: v, opts: opts, lines: finder{tree: opts.Tree}}
 	if a.names(); len(a.problems) > 0 {
-		return nil, nil, join(a.problems)
+		return nil, nil, flux.JoinProblems(a.problems)
 	}
 	out := make([]flux.Object, len(objects))
 	changed := make([]bool, len(objects))
@@ -53,7 +53,7 @@ func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Optio
 		}
 	}
 	a.collisions(objects, out, changed)
-	if err := join(a.problems); err != nil {
+	if err := flux.JoinProblems(a.problems); err != nil {
 		return nil, nil, err
 	}
 	return out, a.notices, nil
@@ -66,12 +66,12 @@ type application struct {
 	opts     Options
 	lines    finder
 	noted    map[string]bool
-	problems []*Error
+	problems []*flux.Problem
 	notices  []Notice
 }
 
 func (a *application) fail(o flux.Object, line int, remedy string, err error) {
-	a.problems = append(a.problems, &Error{
+	a.problems = append(a.problems, &flux.Problem{
 		Kustomization: a.k.ID, File: o.File, Line: line, Object: o.Ref().String(), Err: err, Remedy: remedy,
 	})
 }
@@ -82,7 +82,7 @@ func (a *application) names() {
 		if validName.MatchString(name) {
 			continue
 		}
-		a.problems = append(a.problems, &Error{
+		a.problems = append(a.problems, &flux.Problem{
 			Kustomization: a.k.ID,
 			File:          a.k.File,
 			Line:          a.k.Line,

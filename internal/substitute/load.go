@@ -101,7 +101,7 @@ func Wanted(k *flux.Kustomization, objects []flux.Object) bool {
 // them, see Options), then opts.Extra over all (S3.4 to S3.8). It returns none
 // if spec.postBuild is not set.
 //
-// The error joins one *Error for each object that cannot be read; those that
+// The error joins one *flux.Problem for each object that cannot be read; those that
 // are missing and not optional hold a *MissingError, see Missing.
 func Load(ctx context.Context, k *flux.Kustomization, lookup Lookup, opts Options) (Variables, []Notice, error) {
 	v := Variables{byName: map[string]Variable{}, secrets: map[string]bool{}}
@@ -156,9 +156,9 @@ func Load(ctx context.Context, k *flux.Kustomization, lookup Lookup, opts Option
 // from reads the objects of substituteFrom (S3.5).
 func (v Variables) from(ctx context.Context, k *flux.Kustomization, lookup Lookup) (map[string]Variable, error) {
 	vars := map[string]Variable{}
-	var problems []*Error
+	var problems []*flux.Problem
 	fail := func(ref kustomizev1.SubstituteReference, err error, remedy string) {
-		problems = append(problems, &Error{Kustomization: k.ID, File: k.File, Line: k.Line, Err: err, Remedy: remedy})
+		problems = append(problems, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: err, Remedy: remedy})
 	}
 	for _, ref := range k.Spec.PostBuild.SubstituteFrom {
 		data, secret, found, err := lookup(ctx, ref.Kind, k.Namespace, ref.Name)
@@ -180,7 +180,7 @@ func (v Variables) from(ctx context.Context, k *flux.Kustomization, lookup Looku
 		}
 	}
 	delete(v.secrets, "")
-	return vars, join(problems)
+	return vars, flux.JoinProblems(problems)
 }
 
 // variable makes a variable of a value as it was set; all newlines go (S3.8).

@@ -180,7 +180,7 @@ func TestGrammarErrors(t *testing.T) {
 		opts := strict
 		opts.Tree = fstest.MapFS{"app/a.yaml": {Data: []byte("kind: ConfigMap\n# " + text + "\ntext: |\n  first ${a}\n  " + text + "\n")}}
 		_, _, err := apply(t, kustomization(map[string]string{"a": "value"}), nil, opts, o)
-		all := substitute.All(err)
+		all := flux.Problems(err)
 		if len(all) != 1 || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: error %v, want %s", text, err, want)
 			continue
@@ -207,7 +207,7 @@ func TestStrict(t *testing.T) {
 	}
 	_, _, err := apply(t, kustomization(map[string]string{"known": "x"}), nil, opts, b, a)
 	var got []string
-	for _, e := range substitute.All(err) {
+	for _, e := range flux.Problems(err) {
 		got = append(got, e.Error())
 		if e.Hint() == "" {
 			t.Errorf("no hint: %v", e)
@@ -342,12 +342,12 @@ func TestMissing(t *testing.T) {
 		t.Errorf("missing %v", missing)
 	}
 	want := `flux-system/app: clusters/app.yaml:3: substitute from 'ConfigMap/a' error: not found in namespace "flux-system"`
-	if got := substitute.All(err)[0].Error(); got != want {
+	if got := flux.Problems(err)[0].Error(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	k.Spec.PostBuild.SubstituteFrom = append(k.Spec.PostBuild.SubstituteFrom, kustomizev1.SubstituteReference{Kind: "Secret", Name: "forbidden", Optional: true})
 	_, _, err = substitute.Load(context.Background(), k, store{}.lookup, strict)
-	if substitute.Missing(err) != nil || len(substitute.All(err)) != 3 || !strings.Contains(err.Error(), "substitute from 'Secret/forbidden' error: no rights") {
+	if substitute.Missing(err) != nil || len(flux.Problems(err)) != 3 || !strings.Contains(err.Error(), "substitute from 'Secret/forbidden' error: no rights") {
 		t.Errorf("with another error: %v", err)
 	}
 	if substitute.Missing(nil) != nil {
@@ -361,7 +361,7 @@ func TestNames(t *testing.T) {
 	s := store{"ConfigMap/flux-system/a": {"values.yaml": "x", "1st": "x", "_OK1": "x", "größe": "x"}}
 	_, _, err := apply(t, k, s, strict, thing(t, "x"))
 	var got []string
-	for _, e := range substitute.All(err) {
+	for _, e := range flux.Problems(err) {
 		got = append(got, e.Err.Error())
 	}
 	rule := " var name is invalid, must match '^[_[:alpha:]][_[:alpha:][:digit:]]*$'"
@@ -444,7 +444,7 @@ func TestLabels(t *testing.T) {
 	k := kustomization(map[string]string{"n": "1", "b": "true", "q": `"1"`, "none": ""})
 	_, _, err := apply(t, k, nil, strict, object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, labels: {v: '${n}', ok: '${q}'}, annotations: {w: '${b}', z: '${none}'}}\n"))
 	var got []string
-	for _, e := range substitute.All(err) {
+	for _, e := range flux.Problems(err) {
 		got = append(got, e.Err.Error())
 	}
 	want := []string{
