@@ -421,34 +421,88 @@ func TestDocsQuoteTheHelp(t *testing.T) {
 	}
 }
 
+// explained are the names in the first column of the tables of
+// docs/troubleshooting.md whose head is the given word.
+func explained(t *testing.T, head string) map[string]bool {
+	t.Helper()
+	found := map[string]bool{}
+	table := ""
+	for _, cells := range rows(page(t, "docs/troubleshooting.md")) {
+		names := quotes(cells[0])
+		if len(names) == 0 {
+			if !strings.HasPrefix(cells[0], "-") {
+				table = cells[0]
+			}
+			continue
+		}
+		if table != head {
+			continue
+		}
+		if len(cells) != 3 || cells[1] == "" || cells[2] == "" {
+			t.Errorf("docs/troubleshooting.md: the row of %s does not say what it means and what to do", cells[0])
+		}
+		for _, name := range names {
+			if found[name] {
+				t.Errorf("docs/troubleshooting.md explains %s twice", name)
+			}
+			found[name] = true
+		}
+	}
+	return found
+}
+
+// sameNames compares what is explained with what there is; the values of the
+// latter say where it comes from.
+func sameNames(t *testing.T, listed map[string]bool, emitted map[string]string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(emitted)) {
+		if !listed[name] {
+			t.Errorf("docs/troubleshooting.md does not explain %s (%s)", name, emitted[name])
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(listed)) {
+		if emitted[name] == "" {
+			t.Errorf("docs/troubleshooting.md explains %s, which nothing emits", name)
+		}
+	}
+}
+
 // TestDocsListEveryReason compares the codes that a failure can have with those
 // that docs/troubleshooting.md explains.
 func TestDocsListEveryReason(t *testing.T) {
-	emitted := reasons(t)
-	listed := map[string]bool{}
-	code := regexp.MustCompile(`^[A-Z][A-Za-z]+$`)
-	for _, cells := range rows(page(t, "docs/troubleshooting.md")) {
-		for _, q := range quotes(cells[0]) {
-			if !code.MatchString(q) {
-				t.Errorf("docs/troubleshooting.md: %q is no code", q)
-				continue
-			}
-			if len(cells) != 3 || cells[1] == "" || cells[2] == "" {
-				t.Errorf("docs/troubleshooting.md: the row of %s does not say what it means and what to do", q)
-			}
-			listed[q] = true
+	sameNames(t, explained(t, "Code"), reasons(t))
+}
+
+// TestDocsListEveryNotice does the same for warnings and notes.
+func TestDocsListEveryNotice(t *testing.T) {
+	emitted := map[string]string{}
+	for _, name := range []string{"run", "source", "discover", "build", "substitute", "plan", "apply", "health", "inventory", "prune"} {
+		for _, file := range sources(t, name) {
+			ast.Inspect(file, func(n ast.Node) bool {
+				kv, ok := n.(*ast.KeyValueExpr)
+				if !ok {
+					return true
+				}
+				if key, ok := kv.Key.(*ast.Ident); !ok || key.Name != "Code" {
+					return true
+				}
+				switch v := kv.Value.(type) {
+				case *ast.BasicLit:
+					code, _ := literal(v)
+					emitted[code] = name
+				case *ast.SelectorExpr: // handed on from a stage
+				case *ast.BinaryExpr: // the family source-…, which the page explains as one
+					if prefix, ok := literal(v.X); !ok || prefix != "source-" {
+						t.Errorf("%s: a notice with a code that this test cannot see", name)
+					}
+				default:
+					t.Errorf("%s: a notice with a code that this test cannot see", name)
+				}
+				return true
+			})
 		}
 	}
-	for _, r := range slices.Sorted(maps.Keys(emitted)) {
-		if !listed[r] {
-			t.Errorf("docs/troubleshooting.md does not explain %s (%s)", r, emitted[r])
-		}
-	}
-	for _, r := range slices.Sorted(maps.Keys(listed)) {
-		if emitted[r] == "" {
-			t.Errorf("docs/troubleshooting.md explains %s, which nothing emits", r)
-		}
-	}
+	sameNames(t, explained(t, "Notice"), emitted)
 }
 
 // reasons finds every code that a failure can have, with the place where it comes
