@@ -61,6 +61,22 @@ func TestGeneratedObjects(t *testing.T) {
 	}
 }
 
+// The objects of the largest benchmark come from the kustomize library itself;
+// they must be those that sluice builds.
+func TestKustomizeAloneBuildsTheSame(t *testing.T) {
+	tree := os.DirFS(generate(t, Options{Kustomizations: 1, Objects: 20}).Dir)
+	_, alone := kustomizeAlone(t, tree, kustomizations(t, tree)[0])
+	ours := flatten(render(t, tree))
+	if len(alone) != len(ours) {
+		t.Fatalf("%d objects, want %d", len(alone), len(ours))
+	}
+	for i := range ours {
+		if !reflect.DeepEqual(alone[i].Object, ours[i].Object) {
+			t.Errorf("object %d: %v, want %v", i, alone[i].Object, ours[i].Object)
+		}
+	}
+}
+
 func TestFurtherCommits(t *testing.T) {
 	r := generate(t, Options{Kustomizations: 2, Objects: 12})
 	first := flatten(render(t, os.DirFS(r.Dir)))

@@ -33,17 +33,8 @@ import (
 // objects of each as sluice applies them, owner labels included.
 func render(tb testing.TB, tree fs.FS) [][]flux.Object {
 	tb.Helper()
-	root := discover.DefaultRoot(Entry, namespace)
-	built, err := build.Build(tb.Context(), tree, root)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	found, err := discover.Split(root.ID, tree, built.Objects)
-	if err != nil {
-		tb.Fatal(err)
-	}
 	var all [][]flux.Object
-	for _, k := range found.Kustomizations {
+	for _, k := range kustomizations(tb, tree) {
 		built, err := build.Build(tb.Context(), tree, k)
 		if err != nil {
 			tb.Fatal(err)
@@ -57,11 +48,29 @@ func render(tb testing.TB, tree fs.FS) [][]flux.Object {
 	return all
 }
 
-// kustomizeAlone is the time that the kustomize library itself takes to build a folder of a tree, from files in memory to objects.
-func kustomizeAlone(tb testing.TB, tree fs.FS, dir string) time.Duration {
+// kustomizations are those of a generated repository.
+func kustomizations(tb testing.TB, tree fs.FS) []*flux.Kustomization {
+	tb.Helper()
+	root := discover.DefaultRoot(Entry, namespace)
+	built, err := build.Build(tb.Context(), tree, root)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	found, err := discover.Split(root.ID, tree, built.Objects)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return found.Kustomizations
+}
+
+// kustomizeAlone builds the folder of a Kustomization with nothing but the
+// kustomize library, from files in memory, and returns the time it took and
+// the objects with their owner labels. It saves a second build of the same
+// folder, when one takes long.
+func kustomizeAlone(tb testing.TB, tree fs.FS, k *flux.Kustomization) (time.Duration, []flux.Object) {
 	tb.Helper()
 	memory := filesys.MakeFsInMemory()
-	err := fs.WalkDir(tree, dir, func(name string, entry fs.DirEntry, err error) error {
+	err := fs.WalkDir(tree, k.Path(), func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
@@ -75,16 +84,32 @@ func kustomizeAlone(tb testing.TB, tree fs.FS, dir string) time.Duration {
 		tb.Fatal(err)
 	}
 	began := time.Now()
-	_, err = krusty.MakeKustomizer(&krusty.Options{
+	built, err := krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionNone,
 		LoadRestrictions: kustypes.LoadRestrictionsNone,
 		PluginConfig:     kustypes.DisabledPluginConfig(),
-	}).Run(memory, path.Join("/", dir))
+	}).Run(memory, path.Join("/", k.Path()))
 	took := time.Since(began)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return took
+	var objects []flux.Object
+	for _, r := range built.Resources() {
+		data, err := r.MarshalJSON()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		o := flux.Object{Unstructured: &unstructured.Unstructured{}}
+		if err := o.UnmarshalJSON(data); err != nil {
+			tb.Fatal(err)
+		}
+		objects = append(objects, o)
+	}
+	labelled, err := build.Label(k, objects)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return took, labelled
 }
 
 // atOnce is how many requests the raw client has in flight.

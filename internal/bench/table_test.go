@@ -5,6 +5,7 @@ package bench
 import (
 	"fmt"
 	"io"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -107,7 +108,7 @@ func (t *table) print(w io.Writer) {
 			widths[i] = max(widths[i], len([]rune(cell)))
 		}
 	}
-	fmt.Fprintf(w, "\n%s/%s, %d CPUs, medians\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	fmt.Fprintf(w, "\n%s/%s, %d CPUs%s, medians\n\n", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), load())
 	for n, line := range lines {
 		for i, cell := range line {
 			fmt.Fprintf(w, "| %s%s ", cell, strings.Repeat(" ", widths[i]-len([]rune(cell))))
@@ -120,6 +121,16 @@ func (t *table) print(w io.Writer) {
 			fmt.Fprintln(w, "|")
 		}
 	}
+}
+
+// load says how busy the machine was for the last 15 minutes, where the system
+// tells: above the number of CPUs, times say little.
+func load() string {
+	data, err := os.ReadFile("/proc/loadavg")
+	if fields := strings.Fields(string(data)); err == nil && len(fields) > 2 {
+		return ", load average " + fields[2]
+	}
+	return ""
 }
 
 // median is the middle value, of an even number the upper one of the two.
