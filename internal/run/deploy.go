@@ -3,9 +3,7 @@ package run
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -27,21 +25,22 @@ const defaultRetryInterval = 10 * time.Second
 
 // working is the state while the graph runs.
 type working struct {
-	// mu guards what several steps touch: told, and the ends of nodes.
+	// mu guards what several steps touch: told and watchers.
 	mu   sync.Mutex
 	told map[string]bool
-	// growth is held while a node is built at its turn and nodes are added,
-	// and by whoever looks one up meanwhile.
-	growth sync.Mutex
+	// watchers are by user.
+	watchers map[string]health.Clients
+	// growth is held by the one step that builds a node at its turn, and with
+	// it all that building uses and that grown holds.
+	growth   sync.Mutex
+	grewLate bool // some node was built at its turn
 	// writing is set from the first write on: what the cluster says may
 	// change from then on.
 	writing bool
-	ends    map[flux.ID]event.NodeFinished
-	// watchers are by user.
-	watchers map[string]health.Clients
-	grewLate bool          // some node was built at its turn
-	cutoff   bool          // pruning was reached
-	narrow   []prune.After // what records hold after it
+	// ends is written by the one goroutine that hears of ends.
+	ends   map[flux.ID]event.NodeFinished
+	cutoff bool          // pruning was reached
+	narrow []prune.After // what records hold after it
 }
 
 func (w *working) init() {
@@ -74,7 +73,8 @@ func (r *run) deploy(ctx context.Context) []event.Failure {
 	}
 	_, err := schedule.Run(ctx, steps, schedule.Options{
 		Workers: r.options.Concurrency, StopOnFailure: r.options.StopOnFailure,
-		Done: func(result schedule.Result) { r.ended(ctx, result) },
+		Harmless: func(err error) bool { return errors.Is(err, errSuspended) },
+		Done:     r.ended,
 	})
 	if err != nil {
 		return r.failuresOf(ctx, "graph", nil, err)
@@ -85,41 +85,26 @@ func (r *run) deploy(ctx context.Context) []event.Failure {
 	return nil
 }
 
-// steps are the two vertices of a node as work to be done.
+// steps are the two vertices of a node as work to be done. A node that is left
+// out or suspended waits for nothing: there is nothing to do when its turn
+// comes.
 func (r *run) steps(n *node) []schedule.Step {
-	toApply, toBeReady := n.needs(r.nodes, r.options.Wait)
-	if r.anyDeferred() {
-		toApply = r.untilKnown(n, toApply)
+	toApply, toBeReady, _ := r.known(n) // a missing one is found at its turn
+	if n.excluded || n.Spec.Suspend {
+		toApply, toBeReady = nil, []string{applied(n.ID)}
 	}
 	return []schedule.Step{
 		{Name: applied(n.ID), Needs: toApply, Slot: true, Run: func(ctx context.Context) (growth schedule.Growth, err error) {
-			defer recovered(&err)
-			return r.applyNode(ctx, n)
+			err = r.turn(ctx, n, func() (err error) {
+				growth, err = r.applyNode(ctx, n)
+				return err
+			})
+			return growth, err
 		}},
-		{Name: ready(n.ID), Needs: toBeReady, Run: func(ctx context.Context) (_ schedule.Growth, err error) {
-			defer recovered(&err)
-			return schedule.Growth{}, r.awaitNode(ctx, n)
+		{Name: ready(n.ID), Needs: toBeReady, Run: func(ctx context.Context) (schedule.Growth, error) {
+			return schedule.Growth{}, r.turn(ctx, n, func() error { return r.awaitNode(ctx, n) })
 		}},
 	}
-}
-
-// untilKnown replaces a need for a node that is not known by one for every node
-// that may still hold it.
-func (r *run) untilKnown(n *node, needs []string) []string {
-	known := needs[:0:0]
-	for _, need := range needs {
-		id, err := flux.ParseID(nodeOf(need))
-		if err == nil && r.nodes[id] != nil {
-			known = append(known, need)
-			continue
-		}
-		for _, other := range r.sorted() {
-			if other.deferred != "" && other.ID != n.ID {
-				known = append(known, applied(other.ID))
-			}
-		}
-	}
-	return known
 }
 
 // applyNode is a node's turn: build it if that had to wait, store what it is
@@ -133,7 +118,7 @@ func (r *run) applyNode(ctx context.Context, n *node) (schedule.Growth, error) {
 		return schedule.Growth{}, errSuspended
 	}
 	for _, dep := range n.Dependencies() {
-		if r.lookupNode(dep) == nil {
+		if r.nodes.get(dep) == nil {
 			return schedule.Growth{}, &failed{[]event.Failure{r.missing(n, dep)}}
 		}
 	}
@@ -218,73 +203,6 @@ func repeatable(err error) bool {
 	return true
 }
 
-// fillNow builds a node at its turn: its variables, or those of the one that
-// holds it, had to wait for that. An object of variables that is still missing
-// may yet come, so that is worth another attempt.
-func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
-	r.growth.Lock()
-	defer r.growth.Unlock()
-	if n.record == nil {
-		if failures := r.recallNode(ctx, n); len(failures) > 0 {
-			return nil, &failed{failures}
-		}
-	}
-	if missing := r.missingVariables(ctx, n); len(missing) > 0 {
-		return nil, &missingError{missing}
-	}
-	n.deferred, r.grewLate = "", true
-	children, failures := r.fill(ctx, n, fromCluster)
-	if len(failures) == 0 {
-		failures = r.planLate(ctx, n)
-	}
-	if len(failures) > 0 {
-		return nil, &failed{failures}
-	}
-	for _, child := range children {
-		child.deferred = "is part of " + n.ID.String() + ", which was built at its turn"
-	}
-	return children, nil
-}
-
-// missingError says that what a node's variables come from does not exist even
-// at its turn.
-type missingError struct{ objects []string }
-
-func (e *missingError) Error() string {
-	return "substituteFrom names " + strings.Join(e.objects, ", ") + ", which nothing that ran before has created"
-}
-
-// Hint says what to do.
-func (e *missingError) Hint() string {
-	return "create it, correct its name, or set optional: true; if something creates it late, depend on what waits for that"
-}
-
-// Reason is the failure's stable code.
-func (e *missingError) Reason() string { return "MissingVariables" }
-
-// childSteps turns children found at a node's turn into steps, and makes those who
-// depend on them by name wait for them.
-func (r *run) childSteps(n *node, children []*node) schedule.Growth {
-	r.growth.Lock()
-	defer r.growth.Unlock()
-	growth := schedule.Growth{Needs: map[string][]string{}}
-	for _, child := range children {
-		growth.Steps = append(growth.Steps, r.steps(child)...)
-		r.emit(event.NodeFound{At: now(), Node: child.describe()})
-		if n.waitsForAll(r.options.Wait) {
-			growth.Needs[ready(n.ID)] = append(growth.Needs[ready(n.ID)], ready(child.ID))
-		}
-		for _, other := range r.sorted() {
-			for _, dep := range other.Dependencies() {
-				if dep == child.ID && other.Parent != n.ID {
-					growth.Needs[applied(other.ID)] = append(growth.Needs[applied(other.ID)], ready(child.ID))
-				}
-			}
-		}
-	}
-	return growth
-}
-
 // applyOnce applies a node's objects. Before the first of them is touched the
 // record holds all that the node had and all that it is about to have, so
 // that a kill at any instant leaks nothing (S0.24).
@@ -302,20 +220,20 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 		Report:    func(result apply.Result) { r.applied(n, result) },
 	}
 	if n.attempts == 1 {
-		c = r.planned.memo(n, c) // later attempts see the cluster as it is then
+		c = n.memo(c) // later attempts see the cluster as it is then
 	}
 	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil
-	var done []health.Applied
-	for _, result := range results {
-		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped})
-	}
 	if err != nil {
 		return err
 	}
 	n.settle(results)
+	var done []health.Applied
+	for _, result := range results {
+		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped})
+	}
 	for _, target := range health.Select(r.options.Wait, n.Kustomization, done) {
-		if id, ok := target.Kustomization(); ok && r.lookupNode(id) != nil {
+		if id, ok := target.Kustomization(); ok && r.nodes.get(id) != nil {
 			continue // its own end stands for it, by an edge of the graph
 		}
 		n.targets = append(n.targets, target)
@@ -380,101 +298,6 @@ func (n *node) user() string {
 	return cluster.ServiceAccountUser(n.Namespace, n.Spec.ServiceAccountName)
 }
 
-func (r *run) lookupNode(id flux.ID) *node {
-	r.growth.Lock()
-	defer r.growth.Unlock()
-	return r.nodes[id]
-}
-
-// ended turns the end of a step into the end of a node. Of a node's two steps
-// the one that decides comes first: its apply if that did not succeed, else
-// its wait.
-func (r *run) ended(ctx context.Context, result schedule.Result) {
-	id, err := flux.ParseID(nodeOf(result.Name))
-	if err != nil {
-		return // not reached: every step is named by an id
-	}
-	n := r.lookupNode(id)
-	if _, over := r.ends[id]; over || n == nil {
-		return
-	}
-	isApply := strings.HasPrefix(result.Name, "applied ")
-	if isApply && result.State == schedule.Succeeded {
-		return
-	}
-	end := event.NodeFinished{At: now(), Node: id.String(), Waited: n.waited}
-	if !n.started.IsZero() {
-		end.Duration = time.Since(n.started)
-	}
-	switch result.State {
-	case schedule.Succeeded:
-		end.Result = event.Ready
-		if n.excluded {
-			end.Result = event.Excluded
-		}
-	case schedule.Failed:
-		end.Result, end.Failures = r.failedAs(ctx, n, result.Err)
-	case schedule.Skipped:
-		end.Result, end.BlockedBy = event.NotRun, nodeOf(result.Cause)
-		if !isApply {
-			// Applied, but what it contains and waits for did not become ready.
-			end.Result = event.Unhealthy
-			end.Failures = []event.Failure{{Phase: "health", Reason: "ChildNotReady", Node: n.ID.String(), File: n.File, Line: n.Line,
-				Text: fmt.Sprintf("%s waits for %s, which did not become ready", n.ID, end.BlockedBy)}}
-		}
-	case schedule.Cancelled:
-		end.Result = event.Cancelled
-		if _, ok := as[*health.NotReadyError](result.Err); ok {
-			end.Result, end.Failures = r.failedAs(ctx, n, result.Err)
-		}
-		if result.Cause != "" {
-			end.BlockedBy = nodeOf(result.Cause)
-		}
-	}
-	r.ends[id] = end
-	r.emit(end)
-}
-
-// failedAs says how a failed step ends its node.
-func (r *run) failedAs(ctx context.Context, n *node, err error) (event.Result, []event.Failure) {
-	if errors.Is(err, errSuspended) {
-		return event.Suspended, nil
-	}
-	failures := r.explain(ctx, n, err)
-	if _, ok := as[*health.NotReadyError](err); ok {
-		return event.Unhealthy, failures
-	}
-	return event.Failed, failures
-}
-
-// explain tells why a node's turn failed, with what the cluster knows of it.
-// There is at least one failure.
-func (r *run) explain(ctx context.Context, n *node, err error) []event.Failure {
-	if f, ok := as[*failed](err); ok {
-		return f.failures
-	}
-	if unready, ok := as[*health.NotReadyError](err); ok {
-		return r.diagnose(ctx, n, unready)
-	}
-	if objects, ok := as[apply.Errors](err); ok {
-		var failures []event.Failure
-		for _, e := range objects {
-			failures = append(failures, r.failure(ctx, "apply", n, e))
-		}
-		return failures
-	}
-	phase := "apply"
-	if _, ok := as[*missingError](err); ok {
-		phase = "substitute"
-	}
-	return []event.Failure{r.failure(ctx, phase, n, err)}
-}
-
-// failed carries failures through a step.
-type failed struct{ failures []event.Failure }
-
-func (f *failed) Error() string { return f.failures[0].Text }
-
 // clientFor returns the client that a node's objects are applied with.
 func (r *run) clientFor(n *node) (client.WithWatch, error) { return r.cluster.Client(n.user()) }
 
@@ -492,51 +315,4 @@ func (r *run) healthAs(user string) (health.Clients, error) {
 		r.watchers[user] = made
 	}
 	return made, err
-}
-
-// diagnosed is how many objects of a Kustomization are looked into: the first
-// ones say what is wrong, and an answer that comes late helps nobody.
-const diagnosed = 5
-
-// diagnose tells why objects are not healthy, as sluice itself: the account
-// that applies seldom may read pods and logs.
-func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyError) []event.Failure {
-	clients, err := r.healthAs("")
-	var failures []event.Failure
-	for i, status := range unready.Causes() {
-		f := event.Failure{Phase: "health", Reason: "NotReady", Node: n.ID.String(), Object: status.Ref.String(), File: n.fileOf(status.Ref)}
-		if i >= diagnosed || err != nil {
-			f.Text = fmt.Sprintf("%s is %s", status.Ref, status.Status)
-			if status.Message != "" {
-				f.Text += ": " + status.Message
-			}
-			failures = append(failures, f)
-			continue
-		}
-		d := health.Diagnose(context.WithoutCancel(ctx), clients, status, r.began)
-		f.Reason, f.Container, f.Hint = d.Reason, d.Container, d.Hint
-		f.Text = fmt.Sprintf("%s %s", status.Ref, d.Text)
-		for _, e := range d.Events {
-			f.Events = append(f.Events, event.WarningEvent{Count: e.Count, Reason: e.Reason, Message: e.Message})
-		}
-		f.Logs, f.LogsNote = d.Logs, d.LogsNote
-		if unready.TimedOut {
-			f.Text += fmt.Sprintf(", after waiting %s", unready.Timeout)
-		}
-		failures = append(failures, f)
-	}
-	if len(failures) == 0 {
-		failures = []event.Failure{r.failure(ctx, "health", n, unready)}
-	}
-	return failures
-}
-
-// fileOf is the manifest of one of the node's objects, else the node's own.
-func (n *node) fileOf(ref flux.Ref) string {
-	for _, o := range n.objects {
-		if o.Ref().Key() == ref.Key() && o.File != "" {
-			return o.File
-		}
-	}
-	return n.File
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/plan"
 )
 
@@ -121,6 +122,9 @@ func interrupted(ctx context.Context) event.Failure {
 	f := event.Failure{Phase: "run", Reason: "Cancelled", Text: cause.Error()}
 	if limit, ok := cause.(*TimeoutError); ok {
 		f.Reason, f.Hint = "RunTimeout", limit.Hint()
+	}
+	if _, ok := cause.(*lock.LostError); ok {
+		f.Phase, f.Reason, f.Hint = "lock", "LockLost", "see what the other run does, then run again: it goes on from here"
 	}
 	return f
 }

@@ -4,33 +4,48 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/lock"
 )
 
-// finishLimit is what saving records and freeing the lock may take once the run
-// itself has ended: a CI system kills the job a few seconds after it cancels.
-const finishLimit = 4 * time.Second
+const (
+	// saveLimit is what saving the records may take.
+	saveLimit = 30 * time.Second
+	// exitLimit is what it may take when a signal has ended the run, from the
+	// signal on: a CI system kills the job a few seconds later. leastLimit is
+	// what is left for it in any case.
+	exitLimit  = 4 * time.Second
+	leastLimit = time.Second
+	// savers is how many records are saved at once.
+	savers = 8
+)
 
 // finish saves the records, frees the lock and gives the verdict. It works on a
 // context of its own, since the run's may have ended.
 func (r *run) finish(ctx context.Context) Outcome {
-	detached, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), finishLimit, errors.New("saving took too long"))
-	defer cancel()
-
 	for _, n := range r.sorted() {
 		// Nodes that were announced and whose turn never came end here.
-		if _, over := r.ends[n.ID]; !over && r.writing {
-			r.ends[n.ID] = event.NodeFinished{At: now(), Node: n.ID.String(), Result: event.Cancelled}
+		if _, over := r.ends[n.ID]; !over && n.announced {
+			r.ends[n.ID] = r.unrun(n)
 			r.emit(r.ends[n.ID])
 		}
 	}
 	verdict := r.judge(ctx)
 	saved := true
-	if r.writing {
+	switch _, lost := as[*lock.LostError](context.Cause(ctx)); {
+	case r.writing && lost:
+		// The records may be another run's by now. They hold all that this
+		// one may have left.
+		saved = false
+	case r.writing:
+		detached, cancel := r.saving(ctx)
+		defer cancel()
 		if err := r.save(detached, verdict); err != nil {
 			saved = false
 			r.failures = append(r.failures, r.failuresOf(ctx, "record", nil, err)...)
@@ -49,6 +64,21 @@ func (r *run) finish(ctx context.Context) Outcome {
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
 		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: r.next(verdict), Duration: time.Since(r.began)})
 	return outcome
+}
+
+// saving returns the context for saving records: it does not end with the run,
+// but soon after a signal.
+func (r *run) saving(ctx context.Context) (context.Context, context.CancelFunc) {
+	limited, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), saveLimit, errors.New("saving took too long"))
+	stop := context.AfterFunc(r.outside, func() {
+		left := exitLimit
+		if at := r.stopped.Load(); at != nil {
+			left = max(leastLimit, exitLimit-time.Since(*at))
+		}
+		timer := time.AfterFunc(left, cancel)
+		context.AfterFunc(limited, func() { timer.Stop() })
+	})
+	return limited, func() { stop(); cancel() }
 }
 
 // judge is the answer to "is this commit live and healthy?": the worst of what
@@ -109,16 +139,17 @@ func worse(a, b event.Verdict) event.Verdict {
 	return a
 }
 
-// save brings the records up to date: how each node ended, and what it still
-// has in the cluster. Only what differs from what is stored is written.
+// save brings the records up to date: how each node that had its turn ended, and
+// what it still has in the cluster. The root's record comes last: when it says
+// that a run has ended, all others do.
 func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 	at := time.Now().UTC()
-	var errs []error
+	var writes []func() error
 	narrowed := map[string]bool{}
 	for _, after := range r.narrow {
 		narrowed[after.ID.String()] = true
 		record := r.state.Records[after.ID]
-		n := r.nodes[after.ID]
+		n := r.nodes.get(after.ID)
 		if n != nil {
 			record = n.record
 		}
@@ -126,24 +157,25 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 			continue
 		}
 		if after.Delete {
-			errs = append(errs, r.store.Delete(ctx, record))
+			writes = append(writes, func() error { return r.store.Delete(ctx, record) })
 			continue
 		}
 		record.Entries = after.Entries
 		if n != nil {
-			r.conclude(record, n, at)
+			r.conclude(record, n)
 		}
-		errs = append(errs, r.saveRecord(ctx, record, at))
+		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
 	}
 	for _, n := range r.sorted() {
 		if narrowed[n.ID.String()] || n.record == nil || n.excluded || n.started.IsZero() {
 			continue
 		}
-		r.conclude(n.record, n, at)
+		r.conclude(n.record, n)
 		if n.record.Stored() || len(n.record.Entries) > 0 {
-			errs = append(errs, r.saveRecord(ctx, n.record, at))
+			writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
 		}
 	}
+	errs := inParallel(savers, writes)
 	root := r.state.Root
 	root.Updated = at
 	root.End(rootResults[verdict], at)
@@ -151,8 +183,24 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 	return errors.Join(errs...)
 }
 
+// inParallel does things, so many at a time, and returns their errors in order.
+func inParallel(most int, all []func() error) []error {
+	errs := make([]error, len(all))
+	slots := make(chan struct{}, most)
+	var group sync.WaitGroup
+	for i, do := range all {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = do()
+		})
+	}
+	group.Wait()
+	return errs
+}
+
 // conclude notes in a node's record how its run ended.
-func (r *run) conclude(record *inventory.Record, n *node, at time.Time) {
+func (r *run) conclude(record *inventory.Record, n *node) {
 	end, ok := r.ends[n.ID]
 	if !ok {
 		return
@@ -195,7 +243,7 @@ func (r *run) next(v event.Verdict) string {
 	case event.VerdictRefused:
 		var hints []string
 		for _, f := range r.failures {
-			if f.Hint != "" {
+			if f.Hint != "" && !slices.Contains(hints, f.Hint) {
 				hints = append(hints, f.Hint)
 			}
 		}

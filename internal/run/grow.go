@@ -22,7 +22,7 @@ import (
 
 // grown is what grow found.
 type grown struct {
-	nodes map[flux.ID]*node
+	nodes nodeSet
 	root  flux.ID
 	// rootWritten is set if the repository holds the root's manifest, and
 	// ownSource is then its source: bootstrap made it for this repository.
@@ -33,6 +33,8 @@ type grown struct {
 	provided    map[variableKey]provided
 	liveVars    map[variableKey]liveVariables
 	toolkit     []toolkitObject
+	// assumed are sources that were defined nowhere when they were looked for.
+	assumed map[flux.Source]bool
 	// blamed are sources that were found unusable: told once, however many
 	// Kustomizations use them.
 	blamed map[flux.Source]bool
@@ -46,9 +48,9 @@ type toolkitObject struct {
 }
 
 func (g *grown) init() {
-	g.nodes = map[flux.ID]*node{}
 	g.sources = map[flux.Source]discover.Source{}
 	g.served = map[string]*source.Commit{}
+	g.assumed = map[flux.Source]bool{}
 	g.blamed = map[flux.Source]bool{}
 	g.provided = map[variableKey]provided{}
 	g.liveVars = map[variableKey]liveVariables{}
@@ -75,10 +77,29 @@ func (r *run) grow(ctx context.Context) []event.Failure {
 		failures = append(failures, faults...)
 		pending = append(pending, children...)
 	}
-	if len(r.nodes) == 1 && len(failures) == 0 && !r.rootWritten && !r.options.AllowEmpty {
+	if len(r.sorted()) == 1 && len(failures) == 0 && !r.rootWritten && !r.options.AllowEmpty {
 		return []event.Failure{r.noKustomization()}
 	}
+	failures = append(failures, r.definedSince(ctx)...)
 	return append(failures, r.unmatched()...)
+}
+
+// definedSince looks again at sources that were taken for this repository since
+// they were defined nowhere, and that the build of another node then defined:
+// that may be another repository.
+func (r *run) definedSince(ctx context.Context) []event.Failure {
+	var failures []event.Failure
+	for _, n := range r.sorted() {
+		ref := n.Source()
+		if _, defined := r.sources[ref]; !defined || !r.assumed[ref] || n.excluded || n.Spec.Suspend || r.blamed[ref] {
+			continue
+		}
+		if _, _, fail := r.source(ctx, n); fail != nil {
+			failures = append(failures, *fail)
+			r.blamed[ref] = true
+		}
+	}
+	return failures
 }
 
 // readSpec checks what of a spec only takes effect later: a run must not find
@@ -158,7 +179,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	root := r.rootNode(madeUp)
 	r.root = madeUp.ID
 	if failures := r.render(ctx, root); len(failures) > 0 {
-		r.nodes[root.ID] = root
+		r.nodes.add(root)
 		return nil, failures
 	}
 	// The first look decides only which Kustomization is the root; its
@@ -170,12 +191,12 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 			root = r.rootNode(self)
 			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
 			if failures := r.render(ctx, root); len(failures) > 0 {
-				r.nodes[root.ID] = root
+				r.nodes.add(root)
 				return nil, failures
 			}
 		}
 	}
-	r.nodes[root.ID] = root
+	r.nodes.add(root)
 	return root, r.readSpec(ctx, root)
 }
 
@@ -195,8 +216,7 @@ func (r *run) render(ctx context.Context, n *node) []event.Failure {
 			File: notice.File, Text: notice.Text, Hint: notice.Hint})
 	}
 	if err != nil {
-		n.broken = true
-		return r.failuresOf(ctx, "build", n, err)
+		return r.unbuilt(n, r.failuresOf(ctx, "build", n, err))
 	}
 	n.rendered = result.Objects
 	r.sinks.Public(n.Name, n.Namespace)
@@ -218,11 +238,11 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	}
 	objects, err := r.substitute(ctx, n)
 	if err != nil {
-		n.broken = true
 		if r.connectErr != nil && errors.Is(err, r.connectErr) {
+			n.broken = true
 			return nil, nil // told once, for the whole run, by reach
 		}
-		return nil, r.failuresOf(ctx, "substitute", n, err)
+		return nil, r.unbuilt(n, r.failuresOf(ctx, "substitute", n, err))
 	}
 	found, err := discover.Split(n.ID, n.tree, objects)
 	if err != nil {
@@ -235,14 +255,14 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		if k.ID == n.ID {
 			continue // the root's own manifest
 		}
-		if other := r.nodes[k.ID]; other != nil {
+		if other := r.nodes.get(k.ID); other != nil {
 			failures = append(failures, duplicate(k, other))
 			continue
 		}
 		k.Parent = n.ID
 		child := &node{Kustomization: k, excluded: !r.options.selects(k.ID)}
 		n.children = append(n.children, k.ID)
-		r.nodes[k.ID] = child
+		r.nodes.add(child)
 		children = append(children, child)
 	}
 	for _, child := range children {
@@ -254,17 +274,32 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		}
 		tree, revision, fail := r.source(ctx, child)
 		if fail != nil {
-			child.broken = true
+			faults := r.unbuilt(child, []event.Failure{*fail})
 			if !r.blamed[child.Source()] {
-				failures = append(failures, *fail)
+				failures = append(failures, faults...)
 			}
-			r.blamed[child.Source()] = true
+			r.blamed[child.Source()] = r.blamed[child.Source()] || len(faults) > 0
 			continue
 		}
 		child.tree, child.revision = tree, revision
 		failures = append(failures, r.render(ctx, child)...)
 	}
 	return children, failures
+}
+
+// unbuilt marks a node that cannot be built. One that --only or --skip leave out
+// does not keep the others from running: what it owns is then not known, so
+// that nothing is pruned in its stead.
+func (r *run) unbuilt(n *node, failures []event.Failure) []event.Failure {
+	n.broken = true
+	if !n.excluded || n.Parent.IsZero() {
+		return failures
+	}
+	for _, f := range failures {
+		r.notice(event.Notice{Level: event.Warning, Code: "left-out-unbuilt", Node: n.ID.String(), Object: f.Object, File: f.File, Line: f.Line,
+			Text: f.Text + "; it is left out of this run, but what it owns is unknown, so nothing is pruned", Hint: f.Hint})
+	}
+	return nil
 }
 
 // substitute puts the variables into a node's objects (section 3).

@@ -2,13 +2,16 @@ package run
 
 import (
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/plan"
 )
 
 // node is one Kustomization in the run and what became of it so far.
@@ -36,8 +39,12 @@ type node struct {
 	broken bool
 	// expressions are its healthCheckExprs.
 	expressions *health.Expressions
-	// changes are what the plan has for its objects, in their order, and
-	// images the container images that change.
+	// announced is set once reports know of it.
+	announced bool
+
+	// plan is the one that its objects are part of, changes what it has for
+	// them, in their order, and images the container images that change.
+	plan    *plan.Plan
 	changes []event.Change
 	images  map[flux.Ref][]event.Image
 
@@ -61,24 +68,45 @@ func (n *node) describe() event.Node {
 	}
 }
 
-// sorted returns the nodes by id, for loops that must not depend on a map.
-func (r *run) sorted() []*node {
-	nodes := make([]*node, 0, len(r.nodes))
-	for _, n := range r.nodes {
-		nodes = append(nodes, n)
+// nodeSet holds the nodes of a run. It is safe for concurrent use, since nodes
+// are still found while others are being applied. What a node holds belongs to
+// its own steps, of which one runs at a time.
+type nodeSet struct {
+	mu   sync.RWMutex
+	byID map[flux.ID]*node
+}
+
+// get returns nil for an id that is not in the run, or not yet.
+func (s *nodeSet) get(id flux.ID) *node {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.byID[id]
+}
+
+func (s *nodeSet) add(n *node) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.byID == nil {
+		s.byID = map[flux.ID]*node{}
 	}
+	s.byID[n.ID] = n
+}
+
+// sorted returns the nodes by id, for loops that must not depend on a map.
+func (s *nodeSet) sorted() []*node {
+	s.mu.RLock()
+	nodes := slices.Collect(maps.Values(s.byID))
+	s.mu.RUnlock()
 	slices.SortFunc(nodes, func(a, b *node) int { return strings.Compare(a.ID.String(), b.ID.String()) })
 	return nodes
 }
 
-// anyDeferred says whether some node's content is not known yet.
+func (r *run) sorted() []*node { return r.nodes.sorted() }
+
+// anyDeferred says whether some node's content is not known yet. While the
+// graph runs it is for holders of growth.
 func (r *run) anyDeferred() bool {
-	for _, n := range r.nodes {
-		if n.deferred != "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.sorted(), func(n *node) bool { return n.deferred != "" })
 }
 
 // selects says whether --only and --skip leave the id in the run.

@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -35,8 +34,8 @@ func nodeOf(vertex string) string {
 	return id
 }
 
-// needs returns what the two vertices of a node wait for.
-func (n *node) needs(nodes map[flux.ID]*node, wait health.Mode) (toApply, toBeReady []string) {
+// needs returns what the two vertices of a node wait for, as its spec says.
+func (n *node) needs(nodes *nodeSet, wait health.Mode) (toApply, toBeReady []string) {
 	if !n.Parent.IsZero() {
 		toApply = append(toApply, applied(n.Parent))
 	}
@@ -65,33 +64,78 @@ func (n *node) waitsForAll(wait health.Mode) bool {
 // childChecks returns the Kustomizations of this run that healthChecks name.
 // They are not objects in the cluster here, so their own end stands for their
 // health (S6.6: a check on itself is dropped).
-func (n *node) childChecks(nodes map[flux.ID]*node) []flux.ID {
+func (n *node) childChecks(nodes *nodeSet) []flux.ID {
 	var ids []flux.ID
 	for _, check := range n.Spec.HealthChecks {
 		id := flux.ID{Namespace: check.Namespace, Name: check.Name}
-		if check.Kind == flux.KustomizationKind && strings.HasPrefix(check.APIVersion, flux.Group+"/") && id != n.ID && nodes[id] != nil {
+		if check.Kind == flux.KustomizationKind && strings.HasPrefix(check.APIVersion, flux.Group+"/") && id != n.ID && nodes.get(id) != nil {
 			ids = append(ids, id)
 		}
 	}
 	return ids
 }
 
+// known is needs as far as it can be told: a dependency that is not in the run
+// is replaced by those nodes whose build, which is still to come, may hold it,
+// and is missing if there are none.
+func (r *run) known(n *node) (toApply, toBeReady []string, missing []flux.ID) {
+	toApply, toBeReady = n.needs(&r.nodes, r.options.Wait)
+	for _, dep := range n.Dependencies() {
+		if r.nodes.get(dep) != nil {
+			continue
+		}
+		toApply = slices.DeleteFunc(toApply, func(v string) bool { return v == ready(dep) })
+		holders := r.holders(n)
+		if len(holders) == 0 {
+			missing = append(missing, dep)
+		}
+		for _, holder := range holders {
+			toApply = append(toApply, applied(holder.ID))
+		}
+	}
+	return toApply, toBeReady, missing
+}
+
+// holders returns the deferred nodes that may hold what a node depends on: all
+// but the node itself and those that need it in turn.
+func (r *run) holders(n *node) []*node {
+	var holders []*node
+	for _, other := range r.sorted() {
+		if other.deferred != "" && !r.comesAfter(other, n) {
+			holders = append(holders, other)
+		}
+	}
+	return holders
+}
+
+// comesAfter says whether a node is another, or needs it directly or not.
+func (r *run) comesAfter(n, other *node) bool {
+	seen := map[flux.ID]bool{}
+	queue := []flux.ID{n.ID}
+	for len(queue) > 0 {
+		next := r.nodes.get(queue[0])
+		queue = queue[1:]
+		if next == nil || seen[next.ID] {
+			continue
+		}
+		if next.ID == other.ID {
+			return true
+		}
+		seen[next.ID] = true
+		queue = append(append(queue, next.Parent), next.Dependencies()...)
+	}
+	return false
+}
+
 // check makes the graph and reports every fault in it: dependencies that do
-// not exist (S7.3) and cycles (S7.11, S7.16). While some nodes can only be
-// built at their turn, what they will hold is unknown, so a missing dependency
-// is left for then.
+// not exist (S7.3) and cycles (S7.11, S7.16).
 func (r *run) check(context.Context) []event.Failure {
 	var vertices []graph.Vertex
 	var failures []event.Failure
 	for _, n := range r.sorted() {
-		toApply, toBeReady := n.needs(r.nodes, r.options.Wait)
-		for _, dep := range n.Dependencies() {
-			if r.nodes[dep] == nil {
-				toApply = slices.DeleteFunc(toApply, func(v string) bool { return v == ready(dep) })
-				if !r.anyDeferred() {
-					failures = append(failures, r.missing(n, dep))
-				}
-			}
+		toApply, toBeReady, missing := r.known(n)
+		for _, dep := range missing {
+			failures = append(failures, r.missing(n, dep))
 		}
 		vertices = append(vertices, graph.Vertex{Name: applied(n.ID), Needs: toApply}, graph.Vertex{Name: ready(n.ID), Needs: toBeReady})
 	}
@@ -126,9 +170,9 @@ func (r *run) cycles(err error) []event.Failure {
 	var failures []event.Failure
 	seen := map[string]bool{}
 	for _, err := range unjoin(err) {
-		var cycle *graph.CycleError
-		if !errors.As(err, &cycle) {
-			continue
+		cycle, ok := as[*graph.CycleError](err)
+		if !ok {
+			continue // of a name that is missing or twice there: told with the node
 		}
 		var names []string
 		waits := false
@@ -153,8 +197,10 @@ func (r *run) cycles(err error) []event.Failure {
 			f.Hint = "a Kustomization with wait: true is ready only after the Kustomizations it contains; " +
 				"one of them depends on it: remove that dependsOn entry, or wait"
 		}
-		if id, err := flux.ParseID(names[0]); err == nil && r.nodes[id] != nil {
-			f.File, f.Line = r.nodes[id].File, r.nodes[id].Line
+		if id, err := flux.ParseID(names[0]); err == nil {
+			if n := r.nodes.get(id); n != nil {
+				f.File, f.Line = n.File, n.Line
+			}
 		}
 		failures = append(failures, f)
 	}

@@ -13,12 +13,6 @@ import (
 	"github.com/sluicerun/sluice/internal/plan"
 )
 
-// planned is what planning found out; deferred nodes add theirs at their turn,
-// each under its own id.
-type planned struct {
-	plans map[flux.ID]*plan.Plan
-}
-
 // plan asks the server about every object that can be judged now, and refuses
 // the run if one of them would be refused later.
 func (r *run) plan(ctx context.Context) []event.Failure {
@@ -32,10 +26,8 @@ func (r *run) plan(ctx context.Context) []event.Failure {
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
-	r.plans = map[flux.ID]*plan.Plan{}
 	for _, n := range nodes {
-		r.plans[n.ID] = made
-		r.nodes[n.ID].take(made)
+		r.nodes.get(n.ID).take(made)
 	}
 	return nil
 }
@@ -46,7 +38,6 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
-	r.plans[n.ID] = made
 	n.take(made)
 	return nil
 }
@@ -76,7 +67,7 @@ func (r *run) planFailures(ctx context.Context, err error) []event.Failure {
 	}
 	var failures []event.Failure
 	for _, e := range objects {
-		f := r.failure(ctx, "plan", r.nodes[e.Node], e)
+		f := r.failure(ctx, "plan", r.nodes.get(e.Node), e)
 		f.Reason = planReasons[e.Class]
 		failures = append(failures, f)
 	}
@@ -87,16 +78,16 @@ var planReasons = map[plan.Class]string{plan.Invalid: "DryRunFailed", plan.Forbi
 
 // memo returns the client for a node's apply, which answers from the plan what
 // the plan has asked already.
-func (p *planned) memo(n *node, c client.WithWatch) client.WithWatch {
-	if made := p.plans[n.ID]; made != nil {
-		return made.Client(n.ID, c)
+func (n *node) memo(c client.WithWatch) client.WithWatch {
+	if n.plan == nil {
+		return c
 	}
-	return c
+	return n.plan.Client(n.ID, c)
 }
 
 // take hands a node its part of a plan.
 func (n *node) take(made *plan.Plan) {
-	n.changes = nil
+	n.plan, n.changes = made, nil
 	n.images = map[flux.Ref][]event.Image{}
 	for _, c := range made.Of(n.ID) {
 		change := event.Change{Node: n.ID.String(), Object: c.Ref.String(), APIVersion: c.Object.GetAPIVersion(), File: c.Object.File,

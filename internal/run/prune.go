@@ -22,7 +22,7 @@ func (r *run) candidatesFor(succeeded func(*node) bool) (*prune.Plan, error) {
 		}
 		input.Nodes = append(input.Nodes, prune.Node{
 			ID: n.ID, Parent: n.Parent, DependsOn: n.Dependencies(),
-			Desired: n.desiredEntries(), Unbuilt: !n.built, Succeeded: succeeded(n),
+			Desired: n.desiredEntries(), Unbuilt: !n.built && !n.Spec.Suspend, Succeeded: succeeded(n),
 			Prune: n.Spec.Prune, ServiceAccount: n.Spec.ServiceAccountName, Timeout: n.Timeout(),
 		})
 	}
@@ -38,7 +38,7 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 	}
 	findings, failures := r.look(ctx, intended)
 	if findings != nil {
-		r.emit(r.announce(findings))
+		r.emit(r.planned(findings))
 	}
 	return failures
 }
@@ -62,7 +62,7 @@ func (r *run) look(ctx context.Context, intended *prune.Plan) (*prune.Findings, 
 	}
 	var failures []event.Failure
 	for _, refusal := range findings.Refusals {
-		f := r.failure(ctx, "guard", r.nodes[refusal.Node], refusal)
+		f := r.failure(ctx, "guard", r.nodes.get(refusal.Node), refusal)
 		f.Node, f.Reason = refusal.Node.String(), guardReasons[refusal.Guard]
 		failures = append(failures, f)
 	}
@@ -77,7 +77,8 @@ var guardReasons = map[prune.Guard]string{
 // prune deletes what left Git: of each Kustomization that succeeded, and whose
 // dependents did too, since what they still run may need it.
 func (r *run) prune(ctx context.Context) []event.Failure {
-	final, err := r.candidatesFor(r.settled)
+	settled := r.settled()
+	final, err := r.candidatesFor(func(n *node) bool { return settled[n.ID] })
 	if err != nil {
 		return r.failuresOf(ctx, "prune", nil, err)
 	}
@@ -112,17 +113,28 @@ func (r *run) prune(ctx context.Context) []event.Failure {
 	return nil
 }
 
-// settled says whether a node and all that depends on it are ready.
-func (r *run) settled(n *node) bool {
-	if r.ends[n.ID].Result != event.Ready {
-		return false
-	}
-	for _, other := range r.sorted() {
-		if slices.Contains(other.Dependencies(), n.ID) && !other.excluded && !other.Spec.Suspend && !r.settled(other) {
-			return false
+// settled returns the nodes that are ready, and all that depend on them,
+// directly or not, are too. Those that were not to run do not count.
+func (r *run) settled() map[flux.ID]bool {
+	settled := map[flux.ID]bool{}
+	var unready []*node
+	for _, n := range r.sorted() {
+		settled[n.ID] = r.ends[n.ID].Result == event.Ready
+		if !settled[n.ID] && !n.excluded && !n.Spec.Suspend {
+			unready = append(unready, n)
 		}
 	}
-	return true
+	for len(unready) > 0 {
+		next := unready[0]
+		unready = unready[1:]
+		for _, dep := range next.Dependencies() {
+			if settled[dep] {
+				settled[dep] = false
+				unready = append(unready, r.nodes.get(dep))
+			}
+		}
+	}
+	return settled
 }
 
 // pruneClient returns what to delete with: the account that applied (S4.40).
@@ -130,8 +142,8 @@ func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
 	return r.cluster.Client(cluster.ServiceAccountUser(d.Node.Namespace, d.ServiceAccount))
 }
 
-// announce is the plan as an event.
-func (r *run) announce(findings *prune.Findings) event.Planned {
+// planned is the plan as an event.
+func (r *run) planned(findings *prune.Findings) event.Planned {
 	planned := event.Planned{At: now()}
 	for _, n := range r.sorted() {
 		for _, change := range n.changes {

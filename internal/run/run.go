@@ -13,6 +13,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/cluster"
@@ -28,6 +29,8 @@ import (
 func Run(ctx context.Context, o Options, s Sinks) Outcome {
 	r := newRun(o, s)
 	defer r.close()
+	r.outside = ctx
+	defer context.AfterFunc(ctx, func() { at := time.Now(); r.stopped.Store(&at) })()
 	limited, cancel := context.WithTimeoutCause(ctx, o.Timeout, &TimeoutError{Limit: o.Timeout})
 	defer cancel()
 	limited, r.abort = context.WithCancelCause(limited)
@@ -100,11 +103,14 @@ type run struct {
 	grown
 	reached
 	remembered
-	planned
 	working
 
-	// abort ends the run's context, for a lock that was lost.
-	abort context.CancelCauseFunc
+	// outside is the context that Run was given, which a signal ends, and
+	// stopped when that was. The stages get one that also ends at the run's
+	// limit, and by abort, for a lock that was lost.
+	outside context.Context
+	stopped atomic.Pointer[time.Time]
+	abort   context.CancelCauseFunc
 
 	verdict  event.Verdict // empty until something ended the run
 	failures []event.Failure
@@ -169,7 +175,7 @@ func (r *run) build(ctx context.Context) []event.Failure {
 			Subject: r.commit.Subject, Author: r.commit.Author, Authored: r.commit.Time, Path: r.path})
 	}
 	for _, n := range r.sorted() {
-		r.emit(event.NodeFound{At: now(), Node: n.describe()})
+		r.announce(n)
 	}
 	for _, d := range r.commit.Dropped() {
 		r.notice(event.Notice{Level: event.Info, Code: "source-" + d.Kind, File: d.Path, Text: fmt.Sprintf("%s: %s", d.Path, d.Reason)})

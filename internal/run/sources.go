@@ -41,7 +41,10 @@ func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failur
 	switch {
 	case err != nil:
 		return fail("SourceUnreadable", "cannot be looked up: "+err.Error(), serve)
+	case !defined && r.connectErr != nil:
+		return r.commit.FS, r.commit.Revision, nil // reported once, for the whole run, by reach
 	case !defined:
+		r.assumed[ref] = true
 		r.noticeOnce("source-undefined "+ref.String(), event.Notice{Level: event.Info, Code: "source-undefined", Node: n.ID.String(), File: n.File, Line: n.Line,
 			Text: fmt.Sprintf("source %s is defined neither in this run nor in the cluster: this repository serves it", ref)})
 		return r.commit.FS, r.commit.Revision, nil

@@ -27,18 +27,23 @@ type remembered struct {
 // reach connects to the cluster and asks whether it serves what the run needs
 // of Flux's other kinds.
 func (r *run) reach(ctx context.Context) []event.Failure {
-	c, err := r.connect(ctx)
-	if err != nil {
+	if _, err := r.connect(ctx); err != nil {
 		f := r.failure(ctx, "cluster", nil, err)
 		if e, ok := as[*cluster.Error](err); ok {
 			f.Reason = clusterReasons[e.Problem]
 		}
 		return []event.Failure{f}
 	}
+	return r.unserved(r.toolkit)
+}
+
+// unserved refuses objects of Flux's other APIs that the cluster does not know:
+// nothing here could stand in for their controllers.
+func (r *run) unserved(toolkit []toolkitObject) []event.Failure {
 	var failures []event.Failure
-	for _, t := range r.toolkit {
+	for _, t := range toolkit {
 		gvk := t.object.GroupVersionKind()
-		if _, err := c.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
+		if _, err := r.cluster.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
 			failures = append(failures, event.Failure{Phase: "cluster", Reason: "KindNotServed", Node: t.node.String(),
 				Object: t.object.Ref().String(), File: t.object.File,
 				Text: fmt.Sprintf("%s: the cluster does not serve %s of %s, which one of Flux's controllers would run", t.object.Ref(), gvk.Kind, gvk.GroupVersion()),
@@ -69,7 +74,9 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	}
 	var ids []flux.ID
 	for _, n := range r.sorted() {
-		ids = append(ids, n.ID)
+		if !n.excluded { // what this run leaves out may be run by anybody
+			ids = append(ids, n.ID)
+		}
 	}
 	failures := r.claims(ctx, ids)
 	if err := r.state.CheckOrigin(r.path); err != nil {
@@ -92,7 +99,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 func (r *run) claims(ctx context.Context, ids []flux.ID) []event.Failure {
 	var failures []event.Failure
 	for _, owned := range r.state.Owned(ids) {
-		f := r.failure(ctx, "guard", r.nodes[owned.ID], owned)
+		f := r.failure(ctx, "guard", r.nodes.get(owned.ID), owned)
 		f.Reason = "OwnedByOtherRoot"
 		failures = append(failures, f)
 	}
@@ -143,7 +150,7 @@ func (r *run) unready() []event.Failure {
 			continue
 		}
 		for _, dep := range n.Dependencies() {
-			other := r.nodes[dep]
+			other := r.nodes.get(dep)
 			if other == nil || !other.excluded || other.record.Stored() && other.record.Result == inventory.Ready {
 				continue
 			}
@@ -277,8 +284,8 @@ func updated(s *inventory.State) time.Time {
 	return s.Root.Updated
 }
 
-// begin stores that this run begins to write. If another run finished since the
-// records were read, the plan is out of date.
+// begin stores that this run begins to write. A conflict means that somebody
+// wrote without the lock.
 func (r *run) begin(ctx context.Context) []event.Failure {
 	root := r.state.Root
 	if root == nil {
@@ -306,6 +313,10 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 	return nil
 }
 
+// intentGrace is how long the write of a record may go on after the end of the
+// run's context.
+const intentGrace = 2 * time.Second
+
 // intend stores, before a node's objects are touched, all that it has and all
 // that it is about to have. A record that says so already is not written.
 func (r *run) intend(ctx context.Context, n *node) error {
@@ -318,8 +329,10 @@ func (r *run) intend(ctx context.Context, n *node) error {
 		record.Result = before.Result
 		return nil
 	}
-	record.Updated, record.ToolVersion = time.Now().UTC(), r.options.Version
-	if err := r.store.Save(ctx, record); err != nil {
+	// A write that is torn leaves a record that this run cannot write again.
+	whole, cancel := outlive(ctx, intentGrace)
+	defer cancel()
+	if err := r.saveRecord(whole, record, time.Now().UTC()); err != nil {
 		n.record = before
 		return err
 	}

@@ -47,7 +47,7 @@ func (k variableKey) String() string { return k.kind + "/" + k.namespace + "/" +
 
 // index remembers the ConfigMaps and Secrets of a node.
 func (r *run) index(owner flux.ID, objects []flux.Object) {
-	n := r.nodes[owner]
+	n := r.nodes.get(owner)
 	for _, o := range objects {
 		if kind := o.GetKind(); o.GetAPIVersion() == "v1" && (kind == "ConfigMap" || kind == "Secret") {
 			key := variableKey{kind, o.GetNamespace(), o.GetName()}
@@ -245,7 +245,7 @@ func (r *run) mayCreate(n *node) bool {
 	queue := []flux.ID{n.Parent}
 	queue = append(queue, n.Dependencies()...)
 	for len(queue) > 0 {
-		before := r.nodes[queue[0]]
+		before := r.nodes.get(queue[0])
 		queue = queue[1:]
 		if before == nil || seen[before.ID] {
 			continue

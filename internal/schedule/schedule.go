@@ -78,6 +78,9 @@ type Options struct {
 	// StopOnFailure starts nothing more after the first failure. Otherwise
 	// every step that does not need a failed one still runs.
 	StopOnFailure bool
+	// Harmless says of a step's error that only what needs the step cannot
+	// run, and that it is no reason for StopOnFailure. It may be nil.
+	Harmless func(error) bool
 	// Done is called for each result as it comes, on the goroutine of Run,
 	// with no step starting meanwhile. It may be nil.
 	Done func(Result)
@@ -208,7 +211,8 @@ func (r *runner) finish(ctx context.Context, out outcome) {
 	case ctx.Err() != nil:
 		r.end(Result{Name: out.name, State: Cancelled, Err: err})
 	default:
-		if r.options.StopOnFailure && r.stopped == "" {
+		harmless := r.options.Harmless != nil && r.options.Harmless(err)
+		if r.options.StopOnFailure && r.stopped == "" && !harmless {
 			r.stopped = out.name
 		}
 		r.end(Result{Name: out.name, State: Failed, Err: err})

@@ -1,0 +1,91 @@
+package run
+
+import (
+	"context"
+	"strings"
+
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/schedule"
+)
+
+// A node whose variables nothing provides beforehand is built when its turn
+// comes (S16.7), and may then turn out to hold others. This is what the stages
+// before the first write do, for that one node.
+
+// fillNow builds a node at its turn: its variables, or those of the one that
+// holds it, had to wait for that. An object of variables that is still missing
+// may yet come, so that is worth another attempt.
+func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
+	r.growth.Lock()
+	defer r.growth.Unlock()
+	if n.record == nil {
+		if failures := r.recallNode(ctx, n); len(failures) > 0 {
+			return nil, &failed{failures}
+		}
+	}
+	if missing := r.missingVariables(ctx, n); len(missing) > 0 {
+		return nil, &missingError{missing}
+	}
+	n.deferred, r.grewLate = "", true
+	before := len(r.toolkit)
+	children, failures := r.fill(ctx, n, fromCluster)
+	failures = append(failures, r.unserved(r.toolkit[before:])...)
+	if len(failures) == 0 {
+		failures = r.planLate(ctx, n)
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if len(failures) > 0 {
+		return nil, &failed{failures}
+	}
+	for _, child := range children {
+		child.deferred = "is part of " + n.ID.String() + ", which was built at its turn"
+	}
+	return children, nil
+}
+
+// childSteps turns children found at a node's turn into steps, and makes those who
+// depend on them by name wait for them.
+func (r *run) childSteps(n *node, children []*node) schedule.Growth {
+	r.growth.Lock()
+	defer r.growth.Unlock()
+	growth := schedule.Growth{Needs: map[string][]string{}}
+	for _, child := range children {
+		r.announce(child)
+		growth.Steps = append(growth.Steps, r.steps(child)...)
+		if n.waitsForAll(r.options.Wait) {
+			growth.Needs[ready(n.ID)] = append(growth.Needs[ready(n.ID)], ready(child.ID))
+		}
+		for _, other := range r.sorted() {
+			for _, dep := range other.Dependencies() {
+				if dep == child.ID && other.Parent != n.ID {
+					growth.Needs[applied(other.ID)] = append(growth.Needs[applied(other.ID)], ready(child.ID))
+				}
+			}
+		}
+	}
+	return growth
+}
+
+// missingError says that what a node's variables come from does not exist even
+// at its turn.
+type missingError struct{ objects []string }
+
+func (e *missingError) Error() string {
+	return "substituteFrom names " + strings.Join(e.objects, ", ") + ", which nothing that ran before has created"
+}
+
+// Hint says what to do.
+func (e *missingError) Hint() string {
+	return "create it, correct its name, or set optional: true; if something creates it late, depend on what waits for that"
+}
+
+// Reason is the failure's stable code.
+func (e *missingError) Reason() string { return "MissingVariables" }
+
+// announce tells reports of a node; from then on it must end.
+func (r *run) announce(n *node) {
+	n.announced = true
+	r.emit(event.NodeFound{At: now(), Node: n.describe()})
+}
