@@ -265,3 +265,25 @@ func TestProperties(t *testing.T) {
 		})
 	}
 }
+
+// An error that is harmless keeps only what needs the step from running.
+func TestHarmless(t *testing.T) {
+	for _, harmless := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			var log journal
+			results, err := Run(t.Context(), plan("a!\nb a\nc d\nd", &log), Options{
+				Workers: 1, StopOnFailure: true, Harmless: func(err error) bool { return harmless && errors.Is(err, errBroken) },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "a failed \nb skipped a\nc succeeded \nd succeeded \n"
+			if !harmless {
+				want = "a failed \nb skipped a\nc cancelled a\nd cancelled a\n"
+			}
+			if got := sorted(texts(results)); got != want {
+				t.Errorf("harmless %v: got\n%swant\n%s", harmless, got, want)
+			}
+		})
+	}
+}
