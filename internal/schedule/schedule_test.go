@@ -277,9 +277,9 @@ func TestHarmless(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := "a failed \nb skipped a\nc succeeded \nd succeeded \n"
+			want := "a failed\nb skipped a\nc succeeded\nd succeeded\n"
 			if !harmless {
-				want = "a failed \nb skipped a\nc cancelled a\nd cancelled a\n"
+				want = "a failed\nb skipped a\nc cancelled a\nd cancelled a\n"
 			}
 			if got := sorted(texts(results)); got != want {
 				t.Errorf("harmless %v: got\n%swant\n%s", harmless, got, want)
