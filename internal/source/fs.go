@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-git/go-git/v5/plumbing"
@@ -28,7 +29,7 @@ const (
 type Dropped struct {
 	// Path is the file's, from the repository's root, with slashes.
 	Path string
-	// Kind is "symlink", "submodule" or "lfs".
+	// Kind is "symlink", "submodule", "lfs" or "ignored".
 	Kind string
 	// Reason is for people: what it is and what becomes of it.
 	Reason string
@@ -50,8 +51,16 @@ type folder struct {
 	hash    plumbing.Hash
 	once    sync.Once
 	entries []*entry
-	skipped map[string]string // name to reason
+	skipped []skipped
+	noted   atomic.Bool // skipped is in treeFS.dropped
 	err     error
+}
+
+// skipped is a name that a folder has in the commit, but not in the tree.
+type skipped struct {
+	name string
+	Dropped
+	link plumbing.Hash // of a symbolic link: the blob that says where it leads
 }
 
 // entry is a name in a folder.
@@ -118,11 +127,29 @@ func (t *treeFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := t.load(e); err != nil {
 		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
 	}
-	list := make([]fs.DirEntry, len(e.dir.entries))
-	for i, entry := range e.dir.entries {
+	t.note(e.dir)
+	return e.dir.list(), nil
+}
+
+// list is ReadDir for who passes by: it does not count as looking at what the
+// folder holds.
+func (t *treeFS) list(name string) ([]fs.DirEntry, error) {
+	e, err := t.find("readdir", name, func(*folder) {})
+	if err != nil {
+		return nil, err
+	}
+	if err := t.load(e); err != nil {
+		return nil, &fs.PathError{Op: "readdir", Path: name, Err: err}
+	}
+	return e.dir.list(), nil
+}
+
+func (d *folder) list() []fs.DirEntry {
+	list := make([]fs.DirEntry, len(d.entries))
+	for i, entry := range d.entries {
 		list[i] = entry
 	}
-	return list, nil
+	return list
 }
 
 // Stat describes a file or folder.
@@ -160,6 +187,11 @@ func explainMissing(err error) error {
 }
 
 func (t *treeFS) lookup(op, name string) (*entry, error) {
+	return t.find(op, name, t.note)
+}
+
+// find walks down to a name and tells which folders it looked into.
+func (t *treeFS) find(op, name string, looked func(*folder)) (*entry, error) {
 	if !fs.ValidPath(name) {
 		return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrInvalid}
 	}
@@ -174,10 +206,11 @@ func (t *treeFS) lookup(op, name string) (*entry, error) {
 		if err := t.load(at); err != nil {
 			return nil, &fs.PathError{Op: op, Path: name, Err: err}
 		}
+		looked(at.dir)
 		i, found := slices.BinarySearchFunc(at.dir.entries, part, func(e *entry, name string) int { return strings.Compare(e.name, name) })
 		if !found {
-			if reason, skipped := at.dir.skipped[part]; skipped {
-				return nil, &fs.PathError{Op: op, Path: name, Err: fmt.Errorf("%w: %q %s", fs.ErrNotExist, path.Join(at.path, part), reason)}
+			if s := at.dir.skip(part); s != nil {
+				return nil, &fs.PathError{Op: op, Path: name, Err: fmt.Errorf("%w: %q %s", fs.ErrNotExist, s.Path, strings.TrimPrefix(s.Reason, "it "))}
 			}
 			return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 		}
@@ -225,10 +258,12 @@ func (t *treeFS) loadEntry(in *entry, te object.TreeEntry) error {
 	case filemode.Executable:
 		made.mode = modeExecutable
 	case filemode.Symlink: // S10.38
-		t.skip(in.dir, made, "symlink", "is a symbolic link; as in Flux, links are dropped")
+		in.dir.skipped = append(in.dir.skipped, skipped{name: te.Name, link: te.Hash, Dropped: Dropped{Path: made.path, Kind: "symlink",
+			Reason: "it is a symbolic link; as in Flux, links are dropped"}})
 		return nil
 	case filemode.Submodule:
-		t.skip(in.dir, made, "submodule", "is a submodule; submodules are not fetched, its folder is missing")
+		in.dir.skipped = append(in.dir.skipped, skipped{name: te.Name, Dropped: Dropped{Path: made.path, Kind: "submodule",
+			Reason: "it is a submodule; submodules are not fetched, its folder is missing"}})
 		return nil
 	default:
 		return fmt.Errorf("the tree %s is malformed: %q has the mode %v", in.dir.hash, te.Name, te.Mode)
@@ -237,12 +272,23 @@ func (t *treeFS) loadEntry(in *entry, te object.TreeEntry) error {
 	return nil
 }
 
-func (t *treeFS) skip(in *folder, e *entry, kind, reason string) {
-	if in.skipped == nil {
-		in.skipped = map[string]string{}
+// skip returns what a folder's name stands for in the commit if that is not in
+// the tree, else nil.
+func (d *folder) skip(name string) *skipped {
+	if i := slices.IndexFunc(d.skipped, func(s skipped) bool { return s.name == name }); i >= 0 {
+		return &d.skipped[i]
 	}
-	in.skipped[e.name] = reason
-	t.drop(e.path, kind, "it "+reason)
+	return nil
+}
+
+// note counts a folder's links and submodules as met.
+func (t *treeFS) note(d *folder) {
+	if len(d.skipped) == 0 || d.noted.Swap(true) {
+		return
+	}
+	for _, s := range d.skipped {
+		t.drop(s.Path, s.Kind, s.Reason)
+	}
 }
 
 func (t *treeFS) drop(path, kind, reason string) {
@@ -251,6 +297,7 @@ func (t *treeFS) drop(path, kind, reason string) {
 	t.dropped[path] = Dropped{Path: path, Kind: kind, Reason: reason}
 }
 
+// droppedSoFar is in no order.
 func (t *treeFS) droppedSoFar() []Dropped {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -258,7 +305,6 @@ func (t *treeFS) droppedSoFar() []Dropped {
 	for _, d := range t.dropped {
 		list = append(list, d)
 	}
-	slices.SortFunc(list, func(a, b Dropped) int { return strings.Compare(a.Path, b.Path) })
 	return list
 }
 

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -84,12 +85,13 @@ type Commit struct {
 	// were never added do not show. Empty says nothing.
 	Dirty []string
 
-	tree     *treeFS
-	objects  *objects
-	history  *history
-	closers  []func() error
-	closing  sync.Once
-	closeErr error
+	tree      *treeFS
+	artifacts artifacts
+	objects   *objects
+	history   *history
+	closers   []func() error
+	closing   sync.Once
+	closeErr  error
 }
 
 // Open finds a repository, fetches it if it is not local, and opens the commit that the revision names.
@@ -116,9 +118,17 @@ func Open(ctx context.Context, o Options) (*Commit, error) {
 	return openRemote(ctx, l, rev, o)
 }
 
-// Dropped lists the symbolic links, submodules and Git LFS pointers that were met so far, sorted by path: links and submodules
-// in folders that were read, pointers in files that were read. What nobody looked at is nobody's concern.
-func (c *Commit) Dropped() []Dropped { return c.tree.droppedSoFar() }
+// Dropped lists the symbolic links, submodules, Git LFS pointers and ignored files that were met so far, sorted by path: links
+// and submodules in folders that were read, pointers in files that were read, and what [Commit.Artifact] leaves out if it was
+// asked for by its name. What nobody looked at is nobody's concern.
+func (c *Commit) Dropped() []Dropped {
+	list := c.artifacts.ignoredSoFar()
+	if c.tree != nil {
+		list = append(list, c.tree.droppedSoFar()...)
+	}
+	slices.SortFunc(list, func(a, b Dropped) int { return strings.Compare(a.Path, b.Path) })
+	return list
+}
 
 // Close frees files and removes what was fetched. Calling it again does nothing more.
 func (c *Commit) Close() error {
@@ -155,6 +165,7 @@ func newCommit(o *objects, hash plumbing.Hash, name string) (*Commit, error) {
 	if err := c.tree.load(&entry{tree: c.tree, name: ".", path: ".", mode: modeFolder, dir: c.tree.root}); err != nil {
 		return nil, fmt.Errorf("reading the tree of commit %s: %w", c.Hash, err)
 	}
+	c.tree.note(c.tree.root)
 	return c, nil
 }
 
