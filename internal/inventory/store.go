@@ -88,7 +88,7 @@ func (e *OriginError) Error() string {
 
 // Hint says what to do.
 func (e *OriginError) Hint() string {
-	return "check --path and the cluster; the folder of a root can only change after `sluice destroy`, or with another name of the root"
+	return "check --path and the cluster; the entry folder of a root cannot change, but another root can take its place: give its Kustomization another name"
 }
 
 // CheckOrigin compares the entry folder on record with that of a run. The usual reason for an *OriginError is the right folder for

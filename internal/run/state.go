@@ -162,31 +162,47 @@ func (r *run) unready() []event.Failure {
 	return failures
 }
 
-// history compares the commit with the one that is live: a strict ancestor is
-// refused, since a job that was restarted late must not undo a newer one.
-// Ancestry decides, not time.
+// history compares the commit with what is live, for the report, and with what
+// was applied last, finished or not: a strict ancestor of that is refused,
+// since a job that was restarted late must not undo a newer one. Ancestry
+// decides, not time.
 func (r *run) history(ctx context.Context) []event.Failure {
 	reached := event.ClusterReached{At: now(), Context: r.cluster.Context, Server: r.cluster.Server, ServerVersion: r.cluster.ServerVersion, Root: r.root.String()}
 	defer func() { r.emit(reached) }()
-	if r.state.Root == nil {
+	root := r.state.Root
+	if root == nil {
 		return nil
 	}
-	reached.Previous = r.state.Root.Finished.Revision
-	// The last run that began to write decides, finished or not.
-	live := r.state.Root.Started
-	if live.Commit == "" {
-		return nil
-	}
-	relation, err := r.commit.Ancestry(ctx, live.Commit)
+	reached.Previous = root.Finished.Revision
+	relation, err := r.ancestry(ctx, root.Finished.Commit)
 	if err != nil {
 		return r.failuresOf(ctx, "source", nil, err)
 	}
 	reached.Relation, reached.Ahead, reached.Behind = relations[relation.Kind], relation.Ahead, relation.Behind
-	switch relation.Kind {
+	if root.Started.Commit != root.Finished.Commit {
+		if relation, err = r.ancestry(ctx, root.Started.Commit); err != nil {
+			return r.failuresOf(ctx, "source", nil, err)
+		}
+	}
+	return r.forward(relation)
+}
+
+// ancestry is how an earlier commit stands to this one; the zero value for none.
+func (r *run) ancestry(ctx context.Context, earlier string) (source.Relation, error) {
+	if earlier == "" {
+		return source.Relation{}, nil
+	}
+	return r.commit.Ancestry(ctx, earlier)
+}
+
+// forward refuses to go back, and tells where the history does not answer.
+func (r *run) forward(last source.Relation) []event.Failure {
+	earlier := fmt.Sprintf("%s, which %s", short(r.state.Root.Started.Commit), standing(r.state.Root))
+	switch last.Kind {
 	case source.Descendant:
-		text := fmt.Sprintf("commit %s is older than %s, which %s", short(r.commit.Hash), short(live.Commit), standing(r.state.Root))
-		if relation.Behind > 0 {
-			text += fmt.Sprintf(" (%s behind)", count(relation.Behind, "commit", "commits"))
+		text := fmt.Sprintf("commit %s is older than %s", short(r.commit.Hash), earlier)
+		if last.Behind > 0 {
+			text += fmt.Sprintf(" (%s behind)", count(last.Behind, "commit", "commits"))
 		}
 		if r.options.AllowRollback {
 			r.notice(event.Notice{Level: event.Warning, Code: "rollback", Text: text + ": going back as --allow-rollback says"})
@@ -195,14 +211,17 @@ func (r *run) history(ctx context.Context) []event.Failure {
 		return []event.Failure{{Phase: "guard", Reason: "OlderCommit", Text: text, Hint: "run the newest commit, or go back on purpose with --allow-rollback"}}
 	case source.Diverged:
 		r.notice(event.Notice{Level: event.Warning, Code: "diverged",
-			Text: fmt.Sprintf("commit %s does not contain %s, which %s: %s left behind", short(r.commit.Hash), short(live.Commit), standing(r.state.Root),
-				count(relation.Behind, "commit is", "commits are"))})
+			Text: fmt.Sprintf("commit %s does not contain %s: %s left behind", short(r.commit.Hash), earlier, count(last.Behind, "commit is", "commits are"))})
 	case source.Unknown:
 		r.notice(event.Notice{Level: event.Warning, Code: "ancestry-unknown",
-			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s, which %s: %s", short(r.commit.Hash), short(live.Commit), standing(r.state.Root), relation.Reason),
+			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s: %s", short(r.commit.Hash), earlier, last.Reason),
 			Hint: "check out with more history (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)"})
 	}
 	return nil
+}
+
+var relations = map[source.RelationKind]string{
+	source.Same: "same", source.Ancestor: "ahead", source.Descendant: "behind", source.Diverged: "diverged", source.Unknown: "unknown",
 }
 
 // standing says what the last commit that was run is: live, if it ended well.
@@ -211,10 +230,6 @@ func standing(root *inventory.Root) string {
 		return "is live"
 	}
 	return "was applied last, without becoming healthy"
-}
-
-var relations = map[source.RelationKind]string{
-	source.Same: "same", source.Ancestor: "ahead", source.Descendant: "behind", source.Diverged: "diverged", source.Unknown: "unknown",
 }
 
 // short is a commit as people write it.
