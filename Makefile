@@ -9,18 +9,14 @@ LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
 
-demo: bin/sluice ## deploy the sample repository to a throwaway cluster, three times
-	@$(GO) run ./cmd/kubetest build
-	@$(GO) run ./cmd/kubetest run -- sh testdata/demo.sh
+demo: bin/sluice cluster-build ## deploy the sample repository to a throwaway cluster, three times
+	@$(KUBETEST) run -- sh testdata/demo.sh
 
-test: ## run every test, against a real API server, with the race detector
-	@echo "building the test cluster's programs (once; later runs reuse them)"
-	@$(GO) run ./cmd/kubetest build
+test: cluster-build ## run every test, against a real API server, with the race detector
 	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries twice over"
 	$(GO) test -race -timeout 30m ./...
 
-bench: ## time and peak memory beside a raw client on the same API server
-	@$(GO) run ./cmd/kubetest build
+bench: cluster-build ## time and peak memory beside a raw client on the same API server
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
 
 lint: ## gofmt, go vet and staticcheck

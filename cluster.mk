@@ -2,13 +2,18 @@
 
 CLUSTER_DIR ?= .cluster
 
+# Built with the flags of bin/sluice, so that the Kubernetes libraries are
+# compiled once for both.
+KUBETEST = CGO_ENABLED=0 $(GO) run -trimpath ./cmd/kubetest
+
 .PHONY: cluster cluster-down cluster-build
 
 cluster: ## start the test cluster in the background; use it with KUBECONFIG=.cluster/kubeconfig
-	@go run ./cmd/kubetest up --dir $(CLUSTER_DIR)
+	@$(KUBETEST) up --dir $(CLUSTER_DIR)
 
 cluster-down: ## stop the test cluster and remove its files
-	@go run ./cmd/kubetest down --dir $(CLUSTER_DIR)
+	@$(KUBETEST) down --dir $(CLUSTER_DIR)
 
 cluster-build: ## build the programs of the test cluster, once; takes some minutes
-	@go run ./cmd/kubetest build
+	@echo "the test cluster: compiling the tool that builds and starts it"
+	@$(KUBETEST) build
