@@ -7,13 +7,13 @@ LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
 
 .PHONY: help demo test bench lint build clean
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: bin/sluice cluster-build ## deploy the sample repository to a throwaway cluster, three times
 	@$(KUBETEST) run -- sh testdata/demo.sh
 
 test: cluster-build ## run every test, against a real API server, with the race detector
-	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries twice over"
+	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries with the race detector, which takes minutes"
 	$(GO) test -race -timeout 30m ./...
 
 bench: cluster-build ## time and peak memory beside a raw client on the same API server
