@@ -66,6 +66,7 @@ func TestMain(m *testing.M) {
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
 //	stranger FILE               write a kubeconfig whose credentials the cluster does not know
 //	rewrite FILE OLD NEW        replace text in a file
+//	valid FORM FILE             the file is valid json, jsonl, xml, or a log of events
 //
 // KIND is "v1/ConfigMap" or "apps/v1/Deployment"; NAME is "namespace/name" or
 // "name".
@@ -93,6 +94,7 @@ func TestScript(t *testing.T) {
 			"kube":     kube,
 			"rewrite":  rewrite,
 			"stranger": stranger,
+			"valid":    valid,
 		},
 	})
 }
