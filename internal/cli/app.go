@@ -14,10 +14,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Exit codes that are not a run's verdict; see run.Options for those that are.
-const (
-	exitUsage = 64
-)
+// exitUsage is the exit code of wrong usage; those of a run are its verdicts',
+// see event.Verdict.
+const exitUsage = 64
 
 // System is what the process gives to the command line. Getenv looks up the
 // environment; Stdout and Stderr are the standard streams. Main owns none of

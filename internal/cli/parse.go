@@ -75,8 +75,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 	default:
 		return bad("--substitute-precedence is inline or from, got %q", o.Precedence)
 	}
-	for flag, globs := range map[string][]string{"only": o.Only, "skip": o.Skip} {
-		for _, glob := range globs {
+	for _, flag := range []string{"only", "skip"} {
+		for _, glob := range each(c, flag) {
 			if _, err := path.Match(glob, "namespace/name"); err != nil {
 				return bad("--%s %q is not a glob: %v", flag, glob, err)
 			}
