@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
@@ -137,95 +136,6 @@ func worse(a, b event.Verdict) event.Verdict {
 		return event.VerdictUnhealthy
 	}
 	return a
-}
-
-// save brings the records up to date: how each node that had its turn ended, and
-// what it still has in the cluster. The root's record comes last: when it says
-// that a run has ended, all others do.
-func (r *run) save(ctx context.Context, verdict event.Verdict) error {
-	at := time.Now().UTC()
-	var writes []func() error
-	narrowed := map[string]bool{}
-	for _, after := range r.narrow {
-		narrowed[after.ID.String()] = true
-		record := r.state.Records[after.ID]
-		n := r.nodes.get(after.ID)
-		if n != nil {
-			record = n.record
-		}
-		if record == nil {
-			continue
-		}
-		if after.Delete {
-			writes = append(writes, func() error { return r.store.Delete(ctx, record) })
-			continue
-		}
-		record.Entries = after.Entries
-		if n != nil {
-			r.conclude(record, n)
-		}
-		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
-	}
-	for _, n := range r.sorted() {
-		if narrowed[n.ID.String()] || n.record == nil || n.excluded || n.started.IsZero() {
-			continue
-		}
-		r.conclude(n.record, n)
-		if n.record.Stored() || len(n.record.Entries) > 0 {
-			writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
-		}
-	}
-	errs := inParallel(savers, writes)
-	root := r.state.Root
-	root.Updated = at
-	root.End(rootResults[verdict], at)
-	errs = append(errs, r.store.SaveRoot(ctx, root))
-	return errors.Join(errs...)
-}
-
-// inParallel does things, so many at a time, and returns their errors in order.
-func inParallel(most int, all []func() error) []error {
-	errs := make([]error, len(all))
-	slots := make(chan struct{}, most)
-	var group sync.WaitGroup
-	for i, do := range all {
-		slots <- struct{}{}
-		group.Go(func() {
-			defer func() { <-slots }()
-			errs[i] = do()
-		})
-	}
-	group.Wait()
-	return errs
-}
-
-// conclude notes in a node's record how its run ended.
-func (r *run) conclude(record *inventory.Record, n *node) {
-	end, ok := r.ends[n.ID]
-	if !ok {
-		return
-	}
-	record.SetSpec(n.Kustomization)
-	if result, ok := nodeResults[end.Result]; ok {
-		record.Result = result
-	}
-	if end.Result == event.Ready {
-		record.Revision = n.revision
-	}
-}
-
-func (r *run) saveRecord(ctx context.Context, record *inventory.Record, at time.Time) error {
-	record.Updated, record.ToolVersion = at, r.options.Version
-	return r.store.Save(ctx, record)
-}
-
-var nodeResults = map[event.Result]inventory.Result{
-	event.Ready: inventory.Ready, event.Failed: inventory.Failed, event.Unhealthy: inventory.Unhealthy, event.Cancelled: inventory.Cancelled,
-}
-
-var rootResults = map[event.Verdict]inventory.Result{
-	event.Live: inventory.Ready, event.VerdictFailed: inventory.Failed, event.VerdictUnhealthy: inventory.Unhealthy,
-	event.VerdictCancelled: inventory.Cancelled, event.VerdictRefused: inventory.Failed, event.VerdictInvalid: inventory.Failed,
 }
 
 // next says what to do now.

@@ -114,7 +114,7 @@ func (o *Options) selects(id flux.ID) bool {
 	match := func(globs []string) bool {
 		return slices.ContainsFunc(globs, func(glob string) bool {
 			ok, err := path.Match(glob, id.String())
-			return ok && err == nil // bad patterns are refused before the run, by Options.check
+			return ok && err == nil // cli refuses bad patterns
 		})
 	}
 	return (len(o.Only) == 0 || match(o.Only)) && !match(o.Skip)

@@ -1,0 +1,103 @@
+package run
+
+import (
+	"context"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/lock"
+)
+
+// lock keeps other runs of this root away, and makes sure that the records are
+// still those that the plan was made from.
+func (r *run) lock(ctx context.Context) []event.Failure {
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", nil, err)
+	}
+	held, err := lock.Acquire(ctx, c, lock.Options{
+		Namespace: r.options.StateNamespace, Name: inventory.RootName(r.root), Wait: r.options.LockWait,
+		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
+		EnsureNamespace: r.ensure,
+		Waiting: func(e *lock.HeldError) {
+			r.notice(event.Notice{Level: event.Warning, Code: "lock-wait", Text: "waiting for the lock, which is held by " + e.Holder.String()})
+		},
+	})
+	if err != nil {
+		f := r.failure(ctx, "lock", nil, err)
+		if _, ok := as[*lock.HeldError](err); ok {
+			f.Reason = "LockHeld"
+		}
+		return []event.Failure{f}
+	}
+	r.held = held
+	go func() {
+		select {
+		case <-held.Lost():
+			r.abort(held.Err())
+		case <-ctx.Done():
+		}
+	}()
+	if failures := r.upToDate(ctx); len(failures) > 0 {
+		return failures
+	}
+	return r.begin(ctx)
+}
+
+// upToDate looks whether another run of this root ended since the records were
+// read, most likely the one whose lock this run waited for, and if so makes the
+// plan anew.
+func (r *run) upToDate(ctx context.Context) []event.Failure {
+	fresh, err := r.store.Load(ctx, r.root)
+	if err != nil {
+		return r.failuresOf(ctx, "record", nil, err)
+	}
+	if updated(fresh).Equal(updated(r.state)) {
+		return nil
+	}
+	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
+	for _, stage := range []func(context.Context) []event.Failure{r.recall, r.plan, r.guard} {
+		if failures := stage(ctx); len(failures) > 0 {
+			return failures
+		}
+	}
+	return nil
+}
+
+// updated is when the root's record was last written; zero if never.
+func updated(s *inventory.State) time.Time {
+	if s.Root == nil {
+		return time.Time{}
+	}
+	return s.Root.Updated
+}
+
+// begin stores that this run begins to write. A conflict means that somebody
+// wrote without the lock.
+func (r *run) begin(ctx context.Context) []event.Failure {
+	root := r.state.Root
+	if root == nil {
+		root = &inventory.Root{ID: r.root}
+	} else {
+		root = root.Clone()
+	}
+	root.Path, root.URL = r.path, r.commit.URL
+	root.Nodes = nil
+	for _, n := range r.sorted() {
+		root.Nodes = append(root.Nodes, n.ID)
+	}
+	root.Updated, root.ToolVersion = time.Now().UTC(), r.options.Version
+	root.Begin(inventory.Run{Revision: r.commit.Revision, Commit: r.commit.Hash, Started: root.Updated, RunURL: r.options.RunURL, Actor: r.options.Actor})
+	if err := r.store.SaveRoot(ctx, root); err != nil {
+		f := r.failure(ctx, "record", nil, err)
+		if _, ok := as[*inventory.ConflictError](err); ok {
+			f.Phase, f.Reason = "lock", "StalePlan"
+			f.Text = "another run of this root wrote while this one was planning: " + f.Text
+			f.Hint = "run again"
+		}
+		return []event.Failure{f}
+	}
+	r.state.Root = root
+	return nil
+}

@@ -1,0 +1,155 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
+)
+
+// A record goes through a run like this: recall reads it or makes a new one;
+// intend widens it before the first object is touched; save narrows it to what
+// pruning has left, and notes how the run ended.
+
+// intentGrace is how long the write of a record may go on after the end of the
+// run's context.
+const intentGrace = 2 * time.Second
+
+// intend stores, before a node's objects are touched, all that it has and all
+// that it is about to have. A record that says so already is not written.
+func (r *run) intend(ctx context.Context, n *node) error {
+	record := n.record
+	before := record.Clone()
+	record.SetSpec(n.Kustomization)
+	record.Entries = inventory.Union(record.Entries, n.desiredEntries())
+	record.Result = inventory.Applying
+	if record.Stored() && len(record.Entries) == len(before.Entries) && before.Result == inventory.Ready && !n.willChange() {
+		record.Result = before.Result
+		return nil
+	}
+	// A write that is torn leaves a record that this run cannot write again.
+	whole, cancel := outlive(ctx, intentGrace)
+	defer cancel()
+	if err := r.saveRecord(whole, record, time.Now().UTC()); err != nil {
+		n.record = before
+		return err
+	}
+	return nil
+}
+
+// desiredEntries is what the inventory holds of the node's objects, in the order
+// of apply once they have been applied (S5.3). For skipped objects that are the
+// live ones' ids (S4.26).
+func (n *node) desiredEntries() []inventory.Entry {
+	if n.entries != nil {
+		return n.entries
+	}
+	refs := make([]flux.Ref, len(n.objects))
+	for i, o := range n.objects {
+		refs[i] = o.Ref()
+	}
+	return inventory.Entries(refs)
+}
+
+// settle keeps the ids as a full apply gave them back.
+func (n *node) settle(results []apply.Result) {
+	refs := make([]flux.Ref, len(results))
+	for i, result := range results {
+		refs[i] = result.Ref
+	}
+	n.entries = inventory.Entries(refs)
+}
+
+// save brings the records up to date: how each node that had its turn ended, and
+// what it still has in the cluster. The root's record comes last: when it says
+// that a run has ended, all others do.
+func (r *run) save(ctx context.Context, verdict event.Verdict) error {
+	at := time.Now().UTC()
+	var writes []func() error
+	narrowed := map[string]bool{}
+	for _, after := range r.narrow {
+		narrowed[after.ID.String()] = true
+		record := r.state.Records[after.ID]
+		n := r.nodes.get(after.ID)
+		if n != nil {
+			record = n.record
+		}
+		if record == nil {
+			continue
+		}
+		if after.Delete {
+			writes = append(writes, func() error { return r.store.Delete(ctx, record) })
+			continue
+		}
+		record.Entries = after.Entries
+		if n != nil {
+			r.conclude(record, n)
+		}
+		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
+	}
+	for _, n := range r.sorted() {
+		if narrowed[n.ID.String()] || n.record == nil || n.excluded || n.started.IsZero() {
+			continue
+		}
+		r.conclude(n.record, n)
+		if n.record.Stored() || len(n.record.Entries) > 0 {
+			writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
+		}
+	}
+	errs := inParallel(savers, writes)
+	root := r.state.Root
+	root.Updated = at
+	root.End(rootResults[verdict], at)
+	errs = append(errs, r.store.SaveRoot(ctx, root))
+	return errors.Join(errs...)
+}
+
+// inParallel does things, so many at a time, and returns their errors in order.
+func inParallel(most int, all []func() error) []error {
+	errs := make([]error, len(all))
+	slots := make(chan struct{}, most)
+	var group sync.WaitGroup
+	for i, do := range all {
+		slots <- struct{}{}
+		group.Go(func() {
+			defer func() { <-slots }()
+			errs[i] = do()
+		})
+	}
+	group.Wait()
+	return errs
+}
+
+// conclude notes in a node's record how its run ended.
+func (r *run) conclude(record *inventory.Record, n *node) {
+	end, ok := r.ends[n.ID]
+	if !ok {
+		return
+	}
+	record.SetSpec(n.Kustomization)
+	if result, ok := nodeResults[end.Result]; ok {
+		record.Result = result
+	}
+	if end.Result == event.Ready {
+		record.Revision = n.revision
+	}
+}
+
+func (r *run) saveRecord(ctx context.Context, record *inventory.Record, at time.Time) error {
+	record.Updated, record.ToolVersion = at, r.options.Version
+	return r.store.Save(ctx, record)
+}
+
+var nodeResults = map[event.Result]inventory.Result{
+	event.Ready: inventory.Ready, event.Failed: inventory.Failed, event.Unhealthy: inventory.Unhealthy, event.Cancelled: inventory.Cancelled,
+}
+
+var rootResults = map[event.Verdict]inventory.Result{
+	event.Live: inventory.Ready, event.VerdictFailed: inventory.Failed, event.VerdictUnhealthy: inventory.Unhealthy,
+	event.VerdictCancelled: inventory.Cancelled, event.VerdictRefused: inventory.Failed, event.VerdictInvalid: inventory.Failed,
+}
