@@ -33,8 +33,8 @@ type grown struct {
 	provided    map[variableKey]provided
 	liveVars    map[variableKey]liveVariables
 	toolkit     []toolkitObject
-	// assumed are sources that were defined nowhere when they were looked for.
-	assumed map[flux.Source]bool
+	// liveSources are those that were looked up in the cluster, found or not.
+	liveSources map[flux.Source]sourceSpec
 	// blamed are sources that were found unusable: told once, however many
 	// Kustomizations use them.
 	blamed map[flux.Source]bool
@@ -50,7 +50,7 @@ type toolkitObject struct {
 func (g *grown) init() {
 	g.sources = map[flux.Source]discover.Source{}
 	g.served = map[string]*source.Commit{}
-	g.assumed = map[flux.Source]bool{}
+	g.liveSources = map[flux.Source]sourceSpec{}
 	g.blamed = map[flux.Source]bool{}
 	g.provided = map[variableKey]provided{}
 	g.liveVars = map[variableKey]liveVariables{}
@@ -84,17 +84,30 @@ func (r *run) grow(ctx context.Context) []event.Failure {
 	return append(failures, r.unmatched()...)
 }
 
-// definedSince looks again at sources that were taken for this repository since
-// they were defined nowhere, and that the build of another node then defined:
-// that may be another repository.
+// definedSince looks again at sources that were taken for this repository, or
+// read from the cluster, since nothing in the run had defined them yet, and that
+// the build of another node then defined: that may be another repository, and
+// its spec.ignore may leave out what was built.
 func (r *run) definedSince(ctx context.Context) []event.Failure {
 	var failures []event.Failure
 	for _, n := range r.sorted() {
 		ref := n.Source()
-		if _, defined := r.sources[ref]; !defined || !r.assumed[ref] || n.excluded || n.Spec.Suspend || r.blamed[ref] {
+		_, defined := r.sources[ref]
+		root := n.ID == r.root
+		if !defined || n.tree == nil || root && !r.rootWritten || n.excluded || n.Spec.Suspend || r.blamed[ref] {
 			continue
 		}
-		if _, _, fail := r.source(ctx, n); fail != nil {
+		look := r.source
+		if root {
+			look = r.ownTree
+		}
+		tree, _, fail := look(ctx, n)
+		if fail == nil && tree != n.tree {
+			fail = &event.Failure{Phase: "source", Reason: "SourceIgnore", Node: n.ID.String(), File: n.File, Line: n.Line,
+				Text: fmt.Sprintf("%s: the spec.ignore of source %s was not known yet when %s was built", n.ID, ref, n.ID),
+				Hint: "declare the source in the entry folder, with its spec.ignore written as it is to be: neither by variables nor by a patch of the Kustomization"}
+		}
+		if fail != nil {
 			failures = append(failures, *fail)
 			r.blamed[ref] = true
 		}
@@ -182,14 +195,24 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 		r.nodes.add(root)
 		return nil, failures
 	}
-	// The first look decides only which Kustomization is the root; its
-	// faults are those that the second one, in fill, reports.
+	// The first look decides only which Kustomization is the root, and what
+	// its source leaves out (see ownTree); its faults are those that the
+	// second one, in fill, reports.
 	first, err := discover.Split(madeUp.ID, root.tree, root.rendered)
 	if err == nil {
 		if self := discover.SelfReference(first, entry); self != nil {
 			self.Parent = flux.ID{}
+			for _, s := range first.Sources {
+				r.sources[s.Source] = s
+			}
 			root = r.rootNode(self)
 			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
+			tree, _, fail := r.ownTree(ctx, root)
+			if fail != nil {
+				r.nodes.add(root)
+				return nil, []event.Failure{*fail}
+			}
+			root.tree = tree
 			if failures := r.render(ctx, root); len(failures) > 0 {
 				r.nodes.add(root)
 				return nil, failures
@@ -200,8 +223,10 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	return root, r.readSpec(ctx, root)
 }
 
+// rootNode is a root that sees what is in the artifact of a source without
+// spec.ignore.
 func (r *run) rootNode(k *flux.Kustomization) *node {
-	return &node{Kustomization: k, tree: r.commit.FS, revision: r.commit.Revision, excluded: !r.options.selects(k.ID)}
+	return &node{Kustomization: k, tree: r.tree, revision: r.commit.Revision, excluded: !r.options.selects(k.ID)}
 }
 
 // render runs kustomize for a node.
@@ -401,7 +426,7 @@ func (r *run) entry() (string, *event.Failure) {
 			Hint: "give the folder relative to the root of the repository, such as clusters/production"}
 	}
 	entry := flux.CleanPath(given)
-	info, err := fs.Stat(r.commit.FS, entry)
+	info, err := fs.Stat(r.tree, entry)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f := &event.Failure{Phase: "discover", Reason: "PathNotFound", Text: fmt.Sprintf("--path %q does not exist at %s", given, r.commit.Revision)}
@@ -421,7 +446,7 @@ func (r *run) entry() (string, *event.Failure) {
 }
 
 func (r *run) candidates() []string {
-	found, err := discover.Candidates(r.commit.FS)
+	found, err := discover.Candidates(r.tree)
 	if err != nil {
 		return nil // the tree cannot be read: what is read of it next says why
 	}

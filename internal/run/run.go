@@ -13,6 +13,9 @@ package run
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -99,6 +102,7 @@ type run struct {
 	began   time.Time
 
 	commit *source.Commit
+	tree   fs.FS  // the commit as the artifact of a source without spec.ignore
 	path   string // the entry folder
 	grown
 	reached
@@ -160,6 +164,9 @@ func (r *run) open(ctx context.Context) []event.Failure {
 		return []event.Failure{r.failure(ctx, "source", nil, err)}
 	}
 	r.commit = commit
+	if r.tree, err = commit.Artifact(nil); err != nil {
+		return []event.Failure{r.failure(ctx, "source", nil, err)}
+	}
 	if len(commit.Dirty) > 0 {
 		r.notice(event.Notice{Level: event.Warning, Code: "uncommitted", File: commit.Dirty[0],
 			Text: fmt.Sprintf("%s not committed and therefore not part of this run: %s", count(len(commit.Dirty), "change is", "changes are"), list(commit.Dirty, 5))})
@@ -177,8 +184,9 @@ func (r *run) build(ctx context.Context) []event.Failure {
 	for _, n := range r.sorted() {
 		r.announce(n)
 	}
-	for _, d := range r.commit.Dropped() {
-		r.notice(event.Notice{Level: event.Info, Code: "source-" + d.Kind, File: d.Path, Text: fmt.Sprintf("%s: %s", d.Path, d.Reason)})
+	r.dropped(r.commit, "")
+	for _, place := range slices.Sorted(maps.Keys(r.served)) {
+		r.dropped(r.served[place], "--source …="+place+": ")
 	}
 	// The graph's faults and the cluster's belong to the same list: a
 	// user wants to see all that is wrong at once.
@@ -189,6 +197,18 @@ func (r *run) build(ctx context.Context) []event.Failure {
 		}
 	}
 	return failures
+}
+
+// dropped tells what of a commit does not count. What was asked for by its name
+// and is ignored is worth a warning: somebody expects it to be there.
+func (r *run) dropped(c *source.Commit, prefix string) {
+	for _, d := range c.Dropped() {
+		n := event.Notice{Level: event.Info, Code: "source-" + d.Kind, File: d.Path, Text: fmt.Sprintf("%s%s: %s", prefix, d.Path, d.Reason)}
+		if d.Kind == "ignored" {
+			n.Level, n.Hint = event.Warning, "to have it, end the patterns with the line !/"+d.Path+" (docs/kustomizations.md)"
+		}
+		r.notice(n)
+	}
 }
 
 // connect reaches the cluster at its first call; all later ones get the same.

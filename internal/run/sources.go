@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 
@@ -21,6 +22,9 @@ import (
 // whatever its ref says: the commit is what the run is for. It also serves the
 // source of the root, since bootstrap made that one for this repository, and a
 // GitRepository that is defined nowhere.
+//
+// The tree is what Flux's artifact would hold (S10.35): the source's spec.ignore
+// is taken from its manifest in this run, else from the cluster.
 func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failure) {
 	ref := n.Source()
 	if place, ok := r.options.Sources[ref.String()]; ok {
@@ -35,26 +39,25 @@ func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failur
 		return fail("SourceKind", "is not a Git repository and cannot be fetched", serve)
 	}
 	if ref == r.ownSource {
-		return r.commit.FS, r.commit.Revision, nil
+		return r.ownTree(ctx, n)
 	}
-	url, defined, err := r.sourceURL(ctx, ref)
+	spec, defined, err := r.lookUp(ctx, ref)
 	switch {
 	case err != nil:
-		return fail("SourceUnreadable", "cannot be looked up: "+err.Error(), serve)
+		return fail("SourceUnreadable", "cannot be looked up: "+err.Error(), mayRead)
 	case !defined && r.connectErr != nil:
-		return r.commit.FS, r.commit.Revision, nil // reported once, for the whole run, by reach
+		return r.artifact(ctx, n, r.commit, nil) // reported once, for the whole run, by reach
 	case !defined:
-		r.assumed[ref] = true
 		r.noticeOnce("source-undefined "+ref.String(), event.Notice{Level: event.Info, Code: "source-undefined", Node: n.ID.String(), File: n.File, Line: n.Line,
 			Text: fmt.Sprintf("source %s is defined neither in this run nor in the cluster: this repository serves it", ref)})
-		return r.commit.FS, r.commit.Revision, nil
+		return r.artifact(ctx, n, r.commit, nil)
 	}
-	normal, err := source.NormalizeURL(url)
+	normal, err := source.NormalizeURL(spec.URL)
 	if err != nil {
 		return fail("SourceURL", fmt.Sprintf("has a URL that cannot be read: %v", err), "correct spec.url")
 	}
 	if r.commit.URL != "" && normal == r.commit.URL {
-		return r.commit.FS, r.commit.Revision, nil
+		return r.artifact(ctx, n, r.commit, spec.Ignore)
 	}
 	if r.commit.URL == "" {
 		return fail("SourceUnknown", fmt.Sprintf("has the URL %s, and this checkout has no remote to compare it with", normal),
@@ -63,33 +66,82 @@ func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failur
 	return fail("SourceForeign", fmt.Sprintf("is another repository (%s; this one is %s)", normal, r.commit.URL), serve)
 }
 
-// sourceURL finds a GitRepository in this run, else in the cluster.
-func (r *run) sourceURL(ctx context.Context, ref flux.Source) (url string, defined bool, err error) {
+// mayRead is what to do about a source that cannot be read in the cluster.
+const mayRead = "allow the account that sluice runs as to get it, or add its manifest to the entry folder"
+
+// ownTree is what the root is built from, and what uses the root's source: the
+// run's commit, whatever the source's URL. The source's manifest is in the
+// root's own build as a rule, so the root is built twice: plant looks once
+// without a spec.ignore, and what this first look finds holds from then on.
+func (r *run) ownTree(ctx context.Context, n *node) (fs.FS, string, *event.Failure) {
+	spec, _, err := r.lookUp(ctx, r.ownSource)
+	if err != nil {
+		return nil, "", &event.Failure{Phase: "source", Reason: "SourceUnreadable", Node: n.ID.String(), File: n.File, Line: n.Line,
+			Text: fmt.Sprintf("%s: source %s cannot be looked up: %v", n.ID, r.ownSource, err), Hint: mayRead}
+	}
+	return r.artifact(ctx, n, r.commit, spec.Ignore)
+}
+
+// artifact is what of a commit a node may see.
+func (r *run) artifact(ctx context.Context, n *node, commit *source.Commit, ignore *string) (fs.FS, string, *event.Failure) {
+	tree, err := commit.Artifact(ignore)
+	if err != nil {
+		f := r.failure(ctx, "source", n, err)
+		return nil, "", &f
+	}
+	return tree, commit.Revision, nil
+}
+
+// sourceSpec is what of a source's spec decides on a build.
+type sourceSpec struct {
+	URL     string
+	Ignore  *string
+	defined bool
+}
+
+// lookUp finds a source in this run, else in the cluster, where it is read
+// once. A cluster that cannot be reached defines nothing: reach reports that
+// for the whole run.
+func (r *run) lookUp(ctx context.Context, ref flux.Source) (spec sourceSpec, defined bool, err error) {
 	if s, ok := r.sources[ref]; ok {
-		return s.URL, true, nil
+		return sourceSpec{URL: s.URL, Ignore: s.Ignore}, true, nil
+	}
+	if known, ok := r.liveSources[ref]; ok {
+		return known, known.defined, nil
 	}
 	c, err := r.connect(ctx)
 	if err != nil {
-		return "", false, nil // reported once, for the whole run
+		return spec, false, nil // see above
 	}
 	reader, err := c.Client("")
 	if err != nil {
-		return "", false, err
+		return spec, false, err
 	}
 	o := &unstructured.Unstructured{}
 	o.SetGroupVersionKind(schema.GroupVersionKind{Group: flux.SourceGroup, Version: "v1", Kind: ref.Kind})
 	err = reader.Get(ctx, client.ObjectKey{Namespace: ref.Namespace, Name: ref.Name}, o)
-	switch {
-	case apierrors.IsNotFound(err) || meta.IsNoMatchError(err):
-		return "", false, nil
-	case err != nil:
-		return "", false, err
+	if apierrors.IsNotFound(err) || meta.IsNoMatchError(err) {
+		r.liveSources[ref] = spec
+		return spec, false, nil
 	}
-	url, _, err = unstructured.NestedString(o.Object, "spec", "url")
-	return url, true, err
+	if err != nil {
+		return spec, false, err
+	}
+	url, _, wrongURL := unstructured.NestedString(o.Object, "spec", "url")
+	ignore, found, wrongIgnore := unstructured.NestedString(o.Object, "spec", "ignore")
+	if err := errors.Join(wrongURL, wrongIgnore); err != nil {
+		return spec, false, err
+	}
+	spec.URL, spec.defined = url, true
+	if found {
+		spec.Ignore = &ignore
+	}
+	r.liveSources[ref] = spec
+	return spec, true, nil
 }
 
-// servedFrom opens what --source names; each place is opened once.
+// servedFrom opens what --source names; each place is opened once. It is read
+// by the rules of Git sources, whatever the source's kind.
 func (r *run) servedFrom(ctx context.Context, n *node, ref flux.Source, place string) (fs.FS, string, *event.Failure) {
 	commit, ok := r.served[place]
 	if !ok {
@@ -102,5 +154,10 @@ func (r *run) servedFrom(ctx context.Context, n *node, ref flux.Source, place st
 		commit = opened
 		r.served[place] = commit
 	}
-	return commit.FS, commit.Revision, nil
+	spec, _, err := r.lookUp(ctx, ref)
+	if err != nil {
+		return nil, "", &event.Failure{Phase: "source", Reason: "SourceUnreadable", Node: n.ID.String(), File: n.File, Line: n.Line,
+			Text: fmt.Sprintf("%s: the spec.ignore of source %s cannot be looked up: %v", n.ID, ref, err), Hint: mayRead}
+	}
+	return r.artifact(ctx, n, commit, spec.Ignore)
 }
