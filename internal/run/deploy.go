@@ -41,12 +41,15 @@ type working struct {
 	ends   map[flux.ID]event.NodeFinished
 	cutoff bool          // pruning was reached
 	narrow []prune.After // what records hold after it
+	// unpruned are the nodes of which some object could not be deleted.
+	unpruned map[flux.ID]bool
 }
 
 func (w *working) init() {
 	w.told = map[string]bool{}
 	w.ends = map[flux.ID]event.NodeFinished{}
 	w.watchers = map[string]health.Clients{}
+	w.unpruned = map[flux.ID]bool{}
 }
 
 // work is what became of a node while the graph ran.

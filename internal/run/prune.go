@@ -167,7 +167,8 @@ func (r *run) pruned(result prune.Result) {
 	case prune.Spared, prune.NotTried:
 		action = event.Kept
 	case prune.Failed:
-		return // part of the failures
+		r.unpruned[result.Node] = true
+		return // the rest is part of the failures
 	}
 	r.emit(event.ObjectPruned{At: now(), Change: entryChange(result.Node, result.Entry, action, result.Reason)})
 }

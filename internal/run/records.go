@@ -2,7 +2,10 @@ package run
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -138,6 +141,36 @@ func (r *run) conclude(record *inventory.Record, n *node) {
 	if end.Result == event.Ready {
 		record.Revision = n.revision
 	}
+	status := snapshotStatus[end.Result]
+	if end.Result == event.Ready && r.unpruned[n.ID] {
+		status = inventory.StatusPruneFailed
+	}
+	if digest, ok := n.digest(); ok && status != "" {
+		record.Digest = digest
+		record.History.Upsert(digest, time.Now().UTC(), end.Duration, status, map[string]string{"revision": n.revision})
+	}
+}
+
+// snapshotStatus is Flux's word for how a build ended in the cluster; there is
+// none for one that never got there (S1.15).
+var snapshotStatus = map[event.Result]string{
+	event.Ready: inventory.StatusSucceeded, event.Failed: inventory.StatusFailed, event.Unhealthy: inventory.StatusHealthCheckFailed,
+}
+
+// digest is the sum of what a node was built to, in the order of its build
+// (S0.14); false if it was not built.
+func (n *node) digest() (string, bool) {
+	if !n.built {
+		return "", false
+	}
+	sum := sha256.New()
+	encoder := json.NewEncoder(sum)
+	for _, o := range n.objects {
+		if err := encoder.Encode(o.Object); err != nil {
+			return "", false // not reached: it came from YAML and went to the server as JSON
+		}
+	}
+	return fmt.Sprintf("sha256:%x", sum.Sum(nil)), true
 }
 
 func (r *run) saveRecord(ctx context.Context, record *inventory.Record, at time.Time) error {
