@@ -4,7 +4,6 @@ import (
 	"context"
 	"strings"
 
-	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/schedule"
 )
 
@@ -83,9 +82,3 @@ func (e *missingError) Hint() string {
 
 // Reason is the failure's stable code.
 func (e *missingError) Reason() string { return "MissingVariables" }
-
-// announce tells reports of a node; from then on it must end.
-func (r *run) announce(n *node) {
-	n.announced = true
-	r.emit(event.NodeFound{At: now(), Node: n.describe()})
-}

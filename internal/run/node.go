@@ -119,3 +119,9 @@ func (o *Options) selects(id flux.ID) bool {
 	}
 	return (len(o.Only) == 0 || match(o.Only)) && !match(o.Skip)
 }
+
+// announce tells reports of a node; from then on it must end.
+func (r *run) announce(n *node) {
+	n.announced = true
+	r.emit(event.NodeFound{At: now(), Node: n.describe()})
+}

@@ -232,3 +232,19 @@ func standing(root *inventory.Root) string {
 
 // short is a commit as people write it.
 func short(hash string) string { return hash[:min(len(hash), 7)] }
+
+// connect reaches the cluster at its first call; all later ones get the same.
+func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
+	if !r.connected {
+		r.connected = true
+		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
+	}
+	return r.cluster, r.connectErr
+}
+
+// reached is what is known of the cluster.
+type reached struct {
+	connected  bool
+	cluster    *cluster.Cluster
+	connectErr error
+}

@@ -6,8 +6,15 @@
 // look at the cluster, plan. Then the lock is taken, the intended inventory is
 // stored, and the graph runs; pruning comes after the last gate.
 //
-// The package makes all events and prints nothing. A Run is for one call and is
-// not shared.
+// The package makes all events and prints nothing. Nothing in it outlives a call
+// of Run, and calls share nothing.
+//
+// One file for each stage of Run: root.go and grow.go find and build (with
+// sources.go and variables.go for what a build needs), order.go checks the
+// graph, recall.go looks at the cluster and at what it remembers, plan.go plans,
+// prune.go guards and prunes, lock.go locks, deploy.go runs the graph (turn.go:
+// how a node's turn ends; late.go: nodes that are built at theirs), finish.go
+// gives the verdict. records.go is the life of a record through all of them.
 package run
 
 import (
@@ -19,7 +26,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/source"
 )
@@ -93,21 +99,22 @@ func (r *run) guarded(ctx context.Context, s stage) (failures []event.Failure) {
 	return s.do(ctx)
 }
 
-// run is the state of one Run. Stages hand results on through it; while the
-// graph runs, what several Kustomizations share is under mu.
+// run is the state of one Run. Stages hand results on through it: each part is
+// filled by the stages beside it and read by those that come after. What the
+// steps of deploy share says for itself what guards it.
 type run struct {
 	options Options
 	sinks   Sinks
 	events  emitter
 	began   time.Time
 
-	commit *source.Commit
-	tree   fs.FS  // the commit as the artifact of a source without spec.ignore
-	path   string // the entry folder
-	grown
-	reached
-	remembered
-	working
+	commit     *source.Commit // open
+	tree       fs.FS          // open: the commit as the artifact of a source without spec.ignore
+	path       string         // build: the entry folder
+	grown                     // build; deploy, for nodes that are built at their turn
+	reached                   // reach; build, if it needs something of the cluster
+	remembered                // recall, lock
+	working                   // deploy, prune
 
 	// outside is the context that Run was given, which a signal ends, and
 	// stopped when that was. The stages get one that also ends at the run's
@@ -211,18 +218,13 @@ func (r *run) dropped(c *source.Commit, prefix string) {
 	}
 }
 
-// connect reaches the cluster at its first call; all later ones get the same.
-func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
-	if !r.connected {
-		r.connected = true
-		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
-	}
-	return r.cluster, r.connectErr
-}
-
-// reached is what is known of the cluster.
-type reached struct {
-	connected  bool
-	cluster    *cluster.Cluster
-	connectErr error
+// outlive returns a context that ends a little after another does: for what
+// must not be torn, or is the answer to its end. Its cause is then the other's.
+func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { timer.Stop() })
+	})
+	return longer, func() { stop(); cancel(nil) }
 }

@@ -49,6 +49,7 @@ type ending struct {
 }
 
 func (e *ending) Error() string { return e.err.Error() }
+
 func (e *ending) Unwrap() error { return e.err }
 
 // failed carries failures through a step.
@@ -232,15 +233,4 @@ func (n *node) fileOf(ref flux.Ref) string {
 		}
 	}
 	return n.File
-}
-
-// outlive returns a context that ends a little after another does: for what
-// must not be torn, or is the answer to its end. Its cause is then the other's.
-func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
-		context.AfterFunc(longer, func() { timer.Stop() })
-	})
-	return longer, func() { stop(); cancel(nil) }
 }
