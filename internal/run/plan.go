@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -29,7 +30,33 @@ func (r *run) plan(ctx context.Context) []event.Failure {
 	for _, n := range nodes {
 		r.nodes.get(n.ID).take(made)
 	}
+	r.tellShared()
 	return nil
+}
+
+// tellShared warns of objects that two Kustomizations hold. Each run of either
+// takes the object over with its own labels, in Flux as here, so it changes
+// hands every time and only one of the two can prune it (S16.8).
+func (r *run) tellShared() {
+	holders := map[flux.Ref]*node{}
+	for _, n := range r.sorted() {
+		if n.excluded || n.Spec.Suspend {
+			continue
+		}
+		for _, o := range n.objects {
+			first := holders[o.Ref().Key()]
+			if first == nil {
+				holders[o.Ref().Key()] = n
+				continue
+			}
+			if first == n {
+				continue
+			}
+			r.notice(event.Notice{Level: event.Warning, Code: "shared-object", Node: n.ID.String(), Object: o.Ref().String(), File: o.File,
+				Text: fmt.Sprintf("%s is part of %s and of %s: each run it changes hands", o.Ref(), first.ID, n.ID),
+				Hint: "leave it in one of them, and let the other depend on that one"})
+		}
+	}
 }
 
 // planLate plans a node that was built at its turn.
