@@ -108,6 +108,9 @@ type step struct {
 	// live and dryRun are the server's answers in the first pass.
 	live, dryRun *rehearse.Answer
 	recreate     bool
+	// dying is set if somebody has deleted the object and it is not gone yet:
+	// it is awaited, and then made again.
+	dying bool
 	// ready is set if the object is known to be Current.
 	ready bool
 	// absent is set for a skipped object that does not exist.
@@ -255,6 +258,13 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 		return // ctx ended before the first question
 	}
 	st.live, st.dryRun = rc.Live, rc.DryRun
+	skipped := err == nil && entry.Action == ssa.SkippedAction
+	if !skipped && rc.Exists() && rc.Live.Object.GetDeletionTimestamp() != nil {
+		// To write to it, or to find it unchanged, would be no lasting
+		// success.
+		st.recreate, st.dying = true, true
+		return
+	}
 	switch {
 	case errors.Is(err, rehearse.ErrWrite):
 		return // the second pass writes
@@ -360,7 +370,7 @@ func (r *runner) write(ctx context.Context, st *step) {
 	})
 	if err != nil {
 		hint := ""
-		if st.recreate {
+		if st.recreate && !st.dying {
 			err = fmt.Errorf("%w; the old one has been deleted because a field of it cannot change", err)
 			hint = "the object is missing now; correct the manifest and run again"
 		}
@@ -374,6 +384,8 @@ func (r *runner) write(ctx context.Context, st *step) {
 	}
 	action, reason := Configured, ""
 	switch {
+	case st.dying:
+		action, reason = Recreated, "the one before was being deleted"
 	case st.recreate:
 		action, reason = Recreated, "it changes a field that cannot change"
 	case st.live == nil || st.live.Object == nil:
@@ -400,6 +412,14 @@ func (r *runner) makeWay(ctx context.Context, st *step) bool {
 		return false
 	}
 	st.live, st.dryRun, st.recreate = again.live, again.dryRun, again.recreate
+	if again.dying {
+		st.dying = true
+		if err := outlast(ctx, r.client, st.live.Object, r.options.RecreateTimeout); err != nil {
+			r.fail(st, err, "see what holds it, or remove its finalizers if what they stand for is done")
+			return false
+		}
+		return true
+	}
 	if !st.recreate {
 		return true
 	}

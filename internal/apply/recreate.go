@@ -125,6 +125,34 @@ func remove(ctx context.Context, c client.WithWatch, live *unstructured.Unstruct
 	if err != nil {
 		return fmt.Errorf("%s immutable field detected, failed to delete object: %w", ref, err)
 	}
+	err = awaitGone(ctx, c, live, limit)
+	if left := (*remnant)(nil); errors.As(err, &left) {
+		return fmt.Errorf("%s immutable field detected, deleted, but still there after %s%s", ref, limit, finalizers(left.object))
+	}
+	if err != nil {
+		return fmt.Errorf("%s immutable field detected, deleted, but its end could not be awaited, so it was not made again: %w", ref, err)
+	}
+	return nil
+}
+
+// outlast returns when an object that somebody else has deleted is gone. It is
+// not deleted again, which could change what becomes of its dependents.
+func outlast(ctx context.Context, c client.WithWatch, live *unstructured.Unstructured, limit time.Duration) error {
+	ref := flux.RefOf(live)
+	err := awaitGone(ctx, c, live, limit)
+	if left := (*remnant)(nil); errors.As(err, &left) {
+		return fmt.Errorf("%s is being deleted since %s and still there after %s%s; it can only be made again once it is gone",
+			ref, live.GetDeletionTimestamp().UTC().Format(time.RFC3339), limit, finalizers(left.object))
+	}
+	if err != nil {
+		return fmt.Errorf("%s is being deleted, and its end could not be awaited: %w", ref, err)
+	}
+	return nil
+}
+
+// awaitGone returns nil when an object that has been deleted is gone, or
+// another of its name has taken its place; a *remnant if it is not by then.
+func awaitGone(ctx context.Context, c client.WithWatch, live *unstructured.Unstructured, limit time.Duration) error {
 	limited, cancel := context.WithTimeoutCause(ctx, limit, errStillThere)
 	defer cancel()
 	for {
@@ -134,7 +162,7 @@ func remove(ctx context.Context, c client.WithWatch, live *unstructured.Unstruct
 		switch {
 		case apierrors.IsNotFound(err):
 			return nil
-		case err == nil && current.GetUID() != uid:
+		case err == nil && current.GetUID() != live.GetUID():
 			return nil
 		case err == nil:
 			err = awaitDeletion(limited, c, current)
@@ -143,11 +171,16 @@ func remove(ctx context.Context, c client.WithWatch, live *unstructured.Unstruct
 			continue
 		}
 		if errors.Is(context.Cause(limited), errStillThere) {
-			return fmt.Errorf("%s immutable field detected, deleted, but still there after %s%s", ref, limit, finalizers(current))
+			return &remnant{current}
 		}
-		return fmt.Errorf("%s immutable field detected, deleted, but its end could not be awaited, so it was not made again: %w", ref, err)
+		return err
 	}
 }
+
+// remnant is the error of awaitGone for an object that is still there.
+type remnant struct{ object *unstructured.Unstructured }
+
+func (*remnant) Error() string { return errStillThere.Error() }
 
 var errStillThere = errors.New("the object is still there")
 

@@ -2,6 +2,7 @@ package apply_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -209,6 +210,61 @@ func TestS4_29WaitsForFinalizers(t *testing.T) {
 		t.Error(err)
 	}
 	if now := get(t, c, objects[0]); now == nil || now.GetUID() == deleted.GetUID() {
+		t.Error("the object was not made again")
+	}
+}
+
+// An object that somebody has deleted, and that a finalizer still holds, is gone
+// sooner or later whatever is written to it: it is awaited and made again, even
+// if nothing else would have to change.
+func TestMakesAgainWhatIsBeingDeleted(t *testing.T) {
+	c, ns := connect(t)
+	const text = `{apiVersion: v1, kind: ConfigMap, metadata: {name: revert}, data: {a: "1"}}`
+	objects := prepared(t, ns, text)
+	mustApply(t, c, objects, apply.Options{})
+	old := get(t, c, objects[0])
+	hold := func(finalizers string) error {
+		patch := client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"finalizers":`+finalizers+`}}`))
+		return c.Patch(context.Background(), objects[0].DeepCopy().Unstructured, patch, client.FieldOwner("holder"))
+	}
+	if err := hold(`["example.com/hold"]`); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(t.Context(), objects[0].DeepCopy().Unstructured); err != nil {
+		t.Fatal(err)
+	}
+
+	_, err := apply.Apply(t.Context(), c, objects, apply.Options{RecreateTimeout: 300 * time.Millisecond})
+	if err == nil || !strings.Contains(err.Error(), "is being deleted since ") || !strings.Contains(err.Error(), "example.com/hold") {
+		t.Errorf("error %v", err)
+	}
+	if now := get(t, c, objects[0]); now == nil || now.GetResourceVersion() == old.GetResourceVersion() || now.GetUID() != old.GetUID() {
+		t.Errorf("the object is %v", now)
+	}
+
+	waiting := make(chan struct{})
+	watching := interceptor.NewClient(c, interceptor.Funcs{
+		Watch: func(ctx context.Context, c client.WithWatch, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error) {
+			w, err := c.Watch(ctx, list, opts...)
+			close(waiting)
+			return w, err
+		},
+		Delete: func(context.Context, client.WithWatch, client.Object, ...client.DeleteOption) error {
+			return errors.New("it is deleted already")
+		},
+	})
+	released := make(chan error, 1)
+	go func() {
+		<-waiting
+		released <- hold("null")
+	}()
+	if got := mustApply(t, watching, objects, apply.Options{})["ConfigMap/revert"]; got != apply.Recreated {
+		t.Errorf("action %q", got)
+	}
+	if err := <-released; err != nil {
+		t.Error(err)
+	}
+	if now := get(t, c, objects[0]); now == nil || now.GetUID() == old.GetUID() {
 		t.Error("the object was not made again")
 	}
 }

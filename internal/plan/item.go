@@ -212,6 +212,11 @@ func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {
 		m := entry.ObjMetadata
 		it.change.Ref = flux.Ref{Group: m.GroupKind.Group, Version: entry.GroupVersion, Kind: m.GroupKind.Kind, Namespace: m.Namespace, Name: m.Name}
 		it.change.Merged = nil
+	case live != nil && live.GetDeletionTimestamp() != nil && it.live.Err == nil:
+		// What the server says of it now says nothing of the one that
+		// follows it.
+		it.set(Recreate, "it is being deleted")
+		it.change.Merged = nil
 	case err == nil:
 		it.set(Unchanged, "")
 	case errors.Is(err, rehearse.ErrWrite) && live == nil:

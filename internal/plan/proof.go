@@ -32,6 +32,8 @@ import (
 // server's dry run decides.
 func provenUnchanged(desired, live *unstructured.Unstructured, o ssa.ApplyOptions, manager string) bool {
 	switch {
+	case live.GetDeletionTimestamp() != nil:
+		return false // it will be gone, whatever it holds now
 	case utils.AnyInMetadata(desired, o.ExclusionSelector), utils.AnyInMetadata(live, o.ExclusionSelector),
 		utils.AnyInMetadata(desired, o.IfNotPresentSelector):
 		return false // skipped, which needs no proof

@@ -20,7 +20,8 @@ var namespaceGVK = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
 // for want of it is no failure: the object is judged when its turn comes.
 type supply struct {
 	// declared are the namespaces that the run declares, promised those
-	// that the caller makes; fresh are those of both that do not exist yet.
+	// that the caller makes; fresh are those of both that do not exist yet,
+	// or are being deleted.
 	declared map[string]bool
 	promised []string
 	fresh    map[string]bool
@@ -91,7 +92,7 @@ func canMake(gvk schema.GroupVersionKind) bool {
 // by its dry run, and excused if the namespace is missing.
 func (s *supply) learnNamespaces(items []*item) {
 	for _, it := range items {
-		if it.change.Action == Create {
+		if it.change.Action == Create || it.change.Action == Recreate { // made again: it was being deleted
 			s.fresh[it.object.GetName()] = true
 		}
 	}
