@@ -182,9 +182,7 @@ func (r *run) attempt(ctx context.Context, n *node, try func(context.Context) er
 			return err
 		}
 		r.emit(event.NodeRetrying{At: now(), Node: n.ID.String(), Attempt: n.attempts, After: pause, Failure: r.explain(ctx, n, err)[0]})
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if schedule.Pause(ctx, pause) != nil {
 			return err
 		}
 	}

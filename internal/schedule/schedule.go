@@ -97,6 +97,7 @@ func Run(ctx context.Context, steps []Step, o Options) ([]Result, error) {
 		states:  map[string]*State{},
 		causes:  map[string]string{},
 		done:    make(chan outcome),
+		pausing: pausing{idle: map[string]bool{}},
 	}
 	if err := r.grow(Growth{Steps: steps}, ""); err != nil {
 		return nil, err
@@ -105,10 +106,15 @@ func Run(ctx context.Context, steps []Step, o Options) ([]Result, error) {
 	return r.results, nil
 }
 
+// outcome is what a step tells the runner: its end, or that it gives up its
+// slot, or that it wants it back.
 type outcome struct {
 	name   string
 	growth Growth
 	err    error
+
+	pauses  bool
+	resumes chan struct{}
 }
 
 type runner struct {
@@ -121,6 +127,7 @@ type runner struct {
 	causes  map[string]string
 	running int
 	slots   int // in use
+	pausing
 	stopped string
 	done    chan outcome
 	results []Result
@@ -135,7 +142,9 @@ func (r *runner) loop(ctx context.Context) {
 		}
 		select {
 		case out := <-r.done:
-			r.finish(ctx, out)
+			if !r.pause(out) {
+				r.finish(ctx, out)
+			}
 		case <-cancelled:
 			cancelled = nil // start sees ctx.Err; wait for what is running
 		}
@@ -145,6 +154,7 @@ func (r *runner) loop(ctx context.Context) {
 // start starts, ends as skipped or ends as cancelled all that can be, in the
 // graph's order. One pass is enough: a step comes after all that it needs.
 func (r *runner) start(ctx context.Context) {
+	r.resume()
 	for _, name := range r.order {
 		if r.started[name] || r.states[name] != nil {
 			continue
@@ -163,11 +173,13 @@ func (r *runner) start(ctx context.Context) {
 		default:
 			r.started[name] = true
 			r.running++
+			stepCtx := ctx
 			if step.Slot {
 				r.slots++
+				stepCtx = context.WithValue(ctx, seatKey{}, &seat{name: name, done: r.done})
 			}
 			go func() {
-				growth, err := step.Run(ctx)
+				growth, err := step.Run(stepCtx)
 				r.done <- outcome{name: name, growth: growth, err: err}
 			}()
 		}
@@ -197,10 +209,7 @@ func (r *runner) blocked(name string) (open bool, forced State, cause string) {
 }
 
 func (r *runner) finish(ctx context.Context, out outcome) {
-	r.running--
-	if r.steps[out.name].Slot {
-		r.slots--
-	}
+	r.leave(out.name)
 	err := out.err
 	if err == nil {
 		err = r.grow(out.growth, out.name)

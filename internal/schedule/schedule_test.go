@@ -287,3 +287,73 @@ func TestHarmless(t *testing.T) {
 		})
 	}
 }
+
+// A step that pauses lets others work, and goes on before those that have not
+// started.
+func TestPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		var mu sync.Mutex
+		var log []string
+		note := func(what string) {
+			mu.Lock()
+			defer mu.Unlock()
+			log = append(log, fmt.Sprintf("%s %d", what, int(time.Since(begin)/time.Second)))
+		}
+		work := func(name string, d time.Duration) Step {
+			return Step{Name: name, Slot: true, Run: func(context.Context) (Growth, error) {
+				note(name)
+				time.Sleep(d)
+				return Growth{}, nil
+			}}
+		}
+		pausing := func(name string, slot bool) Step {
+			return Step{Name: name, Slot: slot, Run: func(ctx context.Context) (Growth, error) {
+				note(name)
+				if err := Pause(ctx, 5*time.Second); err != nil {
+					return Growth{}, err
+				}
+				note(name + " again")
+				time.Sleep(time.Second)
+				return Growth{}, nil
+			}}
+		}
+		steps := []Step{pausing("a", true), work("b", 3*time.Second), work("c", 4*time.Second), work("d", time.Second), pausing("z", false)}
+		results, err := Run(t.Context(), steps, Options{Workers: 1})
+		if err != nil || len(results) != 5 {
+			t.Fatalf("%v, %v", results, err)
+		}
+		want := []string{"a 0", "a again 7", "b 0", "c 3", "d 8", "z 0", "z again 5"}
+		slices.Sort(log)
+		if !slices.Equal(log, want) {
+			t.Errorf("got %v, want %v", log, want)
+		}
+	})
+}
+
+// Told to stop, steps that pause or wait for their slot return.
+func TestPauseCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stop := errors.New("told to stop")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		pausing := func(name string, d time.Duration) Step {
+			return Step{Name: name, Slot: true, Run: func(ctx context.Context) (Growth, error) { return Growth{}, Pause(ctx, d) }}
+		}
+		busy := Step{Name: "c", Slot: true, Run: func(ctx context.Context) (Growth, error) {
+			<-ctx.Done()
+			return Growth{}, context.Cause(ctx)
+		}}
+		time.AfterFunc(10*time.Second, func() { cancel(stop) })
+		begin := time.Now()
+		results, err := Run(ctx, []Step{pausing("a", time.Second), pausing("b", time.Minute), busy}, Options{Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := sorted(texts(results)); got != "a cancelled\nb cancelled\nc cancelled\n" {
+			t.Errorf("got\n%s", got)
+		}
+		if took := time.Since(begin); took != 10*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
