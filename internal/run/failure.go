@@ -9,6 +9,7 @@ import (
 	"runtime/debug"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/sluicerun/sluice/internal/apply"
@@ -47,9 +48,12 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	if e, ok := as[hinter](err); ok {
 		f.Hint = e.Hint()
 	}
+	if f.Hint == "" && apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		f.Hint = "wait until the namespace is gone, or see which finalizers hold what is in it; then run again"
+	}
 	if f.Hint == "" && apierrors.IsForbidden(err) {
 		f.Reason = "Forbidden"
-		f.Hint = "grant the right that it names to the account that sluice runs as (docs/run.md lists what it needs)"
+		f.Hint = "grant the right that it names to the account that sluice runs as (docs/permissions.md lists what it needs)"
 	}
 	if e, ok := as[reasoned](err); ok && e.Reason() != "" {
 		f.Reason = e.Reason()

@@ -4,6 +4,11 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
 func TestRecovered(t *testing.T) {
@@ -53,5 +58,20 @@ func TestOutside(t *testing.T) {
 		if got := outside(p); got != want {
 			t.Errorf("outside(%q) is %v", p, got)
 		}
+	}
+}
+
+// What a namespace that is being deleted refuses is answered like a missing
+// right, and is none (S4.13).
+func TestHintOfForbidden(t *testing.T) {
+	r := newRun(Options{}, Sinks{})
+	missing := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "a", errors.New("no"))
+	if f := r.failure(t.Context(), "plan", nil, missing); f.Reason != "Forbidden" || !strings.HasPrefix(f.Hint, "grant ") {
+		t.Errorf("a missing right: %+v", f)
+	}
+	dying := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "a", errors.New("is being terminated"))
+	dying.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+	if f := r.failure(t.Context(), "plan", nil, dying); !strings.HasPrefix(f.Hint, "wait ") {
+		t.Errorf("a namespace that is being deleted: %+v", f)
 	}
 }
