@@ -82,10 +82,6 @@ func (g *Graph) Order() []string { return slices.Clone(g.order) }
 // change it.
 func (g *Graph) Needs(name string) []string { return g.needs[name] }
 
-// Dependents returns the vertices that need a vertex directly, sorted. The
-// caller must not change it.
-func (g *Graph) Dependents(name string) []string { return g.dependents[name] }
-
 // DuplicateError says that two vertices have the same name.
 type DuplicateError struct{ Name string }
 

@@ -59,6 +59,11 @@ func (r *run) finish(ctx context.Context) Outcome {
 				Hint: "it frees itself within seconds"})
 		}
 	}
+	if verdict == event.VerdictUnhealthy {
+		// That the limit passed is told with what was waited for then; the
+		// cause comes first, and once.
+		r.failures = slices.DeleteFunc(r.failures, func(f event.Failure) bool { return f.Reason == "RunTimeout" })
+	}
 	outcome := Outcome{Verdict: verdict, ExitCode: exitCode(ctx, verdict)}
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
 		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: r.next(verdict), Duration: time.Since(r.began)})

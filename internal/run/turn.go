@@ -183,13 +183,13 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 	if len(causes) == 0 {
 		return []event.Failure{r.failure(ctx, "health", n, unready)}
 	}
-	ctx, cancel := outlive(ctx, lateDiagnosis)
+	looking, cancel := outlive(ctx, lateDiagnosis)
 	defer cancel()
 	defer context.AfterFunc(r.outside, cancel)()
 
 	clients, err := r.healthAs("")
 	failures := make([]event.Failure, len(causes))
-	var looking sync.WaitGroup
+	var group sync.WaitGroup
 	for i, status := range causes {
 		f := &failures[i]
 		*f = event.Failure{Phase: "health", Reason: "NotReady", Node: n.ID.String(), Object: status.Ref.String(), File: n.fileOf(status.Ref),
@@ -198,13 +198,17 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 			f.Text += ": " + status.Message
 		}
 		if i < diagnosed && err == nil {
-			looking.Go(func() { look(ctx, clients, status, r.began, f) })
+			group.Go(func() { look(looking, clients, status, r.began, f) })
 		}
 	}
-	looking.Wait()
+	group.Wait()
 	if unready.TimedOut {
+		after := fmt.Sprintf(", after waiting %s", unready.Timeout)
+		if limit, late := context.Cause(ctx).(*TimeoutError); late {
+			after = fmt.Sprintf(", when the run's limit of %s had passed (--timeout)", limit.Limit)
+		}
 		for i := range failures[:min(len(failures), diagnosed)] {
-			failures[i].Text += fmt.Sprintf(", after waiting %s", unready.Timeout)
+			failures[i].Text += after
 		}
 	}
 	return failures
