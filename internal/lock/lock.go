@@ -19,7 +19,7 @@ const (
 	// DefaultDuration is how long a lock lives without being renewed.
 	DefaultDuration = 15 * time.Second
 	// releaseTimeout bounds what a run that ends spends on its lock.
-	releaseTimeout = 3 * time.Second
+	releaseTimeout = time.Second
 	// fieldOwner is the field manager of the Lease; the server's note of its writes is the clock that a contender reads.
 	fieldOwner = "sluice"
 )

@@ -64,9 +64,13 @@ func (r *run) finish(ctx context.Context) Outcome {
 		// cause comes first, and once.
 		r.failures = slices.DeleteFunc(r.failures, func(f event.Failure) bool { return f.Reason == "RunTimeout" })
 	}
+	next := r.next(verdict)
+	if limit, late := context.Cause(ctx).(*TimeoutError); late && verdict == event.VerdictUnhealthy {
+		next = "if it only needs more time, " + limit.Hint() + "; else " + next
+	}
 	outcome := Outcome{Verdict: verdict, ExitCode: exitCode(ctx, verdict)}
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
-		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: r.next(verdict), Duration: time.Since(r.began)})
+		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: next, Duration: time.Since(r.began)})
 	return outcome
 }
 

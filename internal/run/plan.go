@@ -3,7 +3,9 @@ package run
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,6 +19,7 @@ import (
 // plan asks the server about every object that can be judged now, and refuses
 // the run if one of them would be refused later.
 func (r *run) plan(ctx context.Context) []event.Failure {
+	shared := r.shared()
 	var nodes []plan.Node
 	for _, n := range r.sorted() {
 		if n.built && !n.excluded && !n.Spec.Suspend {
@@ -25,38 +28,74 @@ func (r *run) plan(ctx context.Context) []event.Failure {
 	}
 	made, err := plan.Make(ctx, r.planOptions(), nodes)
 	if err != nil {
-		return r.planFailures(ctx, err)
+		return append(shared, r.planFailures(ctx, err)...)
 	}
 	for _, n := range nodes {
 		r.nodes.get(n.ID).take(made)
 	}
-	r.tellShared()
-	return nil
+	return shared
 }
 
-// tellShared warns of objects that two Kustomizations hold. Each run of either
-// takes the object over with its own labels, in Flux as here, so it changes
-// hands every time and only one of the two can prune it (S16.8).
-func (r *run) tellShared() {
-	holders := map[flux.Ref]*node{}
+// shared looks for objects that two Kustomizations hold (S16.8). In Flux each
+// run of either takes the object over with its own labels and content. With
+// equal content only the labels change hands, which is said; with different
+// content it would be chance which one is live, which is refused.
+func (r *run) shared() []event.Failure {
+	type holder struct {
+		*node
+		object flux.Object
+	}
+	holders := map[flux.Ref]holder{}
+	var failures []event.Failure
 	for _, n := range r.sorted() {
 		if n.excluded || n.Spec.Suspend {
 			continue
 		}
 		for _, o := range n.objects {
-			first := holders[o.Ref().Key()]
-			if first == nil {
-				holders[o.Ref().Key()] = n
+			first, held := holders[o.Ref().Key()]
+			if !held {
+				holders[o.Ref().Key()] = holder{n, o}
+			}
+			if !held || first.node == n || meantToBeShared(o) || meantToBeShared(first.object) {
 				continue
 			}
-			if first == n {
+			text := fmt.Sprintf("%s is part of %s and of %s", o.Ref(), first.ID, n.ID)
+			const hint = "leave it in one of them, and let the other depend on that one"
+			if reflect.DeepEqual(bare(first.object), bare(o)) {
+				r.notice(event.Notice{Level: event.Warning, Code: "shared-object", Node: n.ID.String(), Object: o.Ref().String(), File: o.File,
+					Text: text + ": each run it changes hands", Hint: hint})
 				continue
 			}
-			r.notice(event.Notice{Level: event.Warning, Code: "shared-object", Node: n.ID.String(), Object: o.Ref().String(), File: o.File,
-				Text: fmt.Sprintf("%s is part of %s and of %s: each run it changes hands", o.Ref(), first.ID, n.ID),
-				Hint: "leave it in one of them, and let the other depend on that one"})
+			failures = append(failures, event.Failure{Phase: "plan", Reason: "SharedObject", Node: n.ID.String(), Object: o.Ref().String(), File: o.File,
+				Text: fmt.Sprintf("%s with different content (%s and %s)", text, position(first.object.File, 0), position(o.File, 0)), Hint: hint})
 		}
 	}
+	return failures
+}
+
+// bare is an object without the owner labels, in which two holders always differ.
+func bare(o flux.Object) map[string]any {
+	content := o.DeepCopy()
+	labels := content.GetLabels()
+	delete(labels, flux.NameLabel)
+	delete(labels, flux.NamespaceLabel)
+	content.SetLabels(labels)
+	return content.Object
+}
+
+// meantToBeShared says whether a marker of S4.25 makes sharing the point: the
+// object leaves to others what it does not set, or is left alone.
+func meantToBeShared(o flux.Object) bool {
+	for _, marks := range []map[string]string{o.GetLabels(), o.GetAnnotations()} {
+		switch strings.ToLower(marks[flux.Group+"/ssa"]) {
+		case "merge", "ifnotpresent", "ignore":
+			return true
+		}
+		if strings.EqualFold(marks[flux.Group+"/reconcile"], "disabled") {
+			return true
+		}
+	}
+	return false
 }
 
 // planLate plans a node that was built at its turn.

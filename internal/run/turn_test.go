@@ -86,7 +86,7 @@ func TestOutlive(t *testing.T) {
 		if longer.Err() != nil {
 			t.Error("ended too early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if !errors.Is(context.Cause(longer), stopped{}) {
 			t.Errorf("cause %v", context.Cause(longer))
