@@ -188,6 +188,9 @@ func (o *overlay) read(rel string) ([]byte, error) {
 			if data, err = fs.ReadFile(o.tree, rel); err != nil {
 				return nil, plain(err, rel)
 			}
+			if err := checkAliases(data); err != nil {
+				return nil, fmt.Errorf("%s: %w", rel, err)
+			}
 			o.content[rel] = data
 		}
 	}
