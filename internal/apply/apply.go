@@ -341,7 +341,7 @@ func marked(o *unstructured.Unstructured, key, value string) bool {
 
 // write brings one object to what is desired.
 func (r *runner) write(ctx context.Context, st *step) {
-	ctx, cancel := outlive(ctx)
+	ctx, cancel := retry.Outlive(ctx, grace)
 	defer cancel()
 	if st.recreate {
 		if !r.makeWay(ctx, st) {
@@ -487,20 +487,4 @@ func (r *runner) wait(ctx context.Context, name string, steps []*step) error {
 		names[i] = ref.String()
 	}
 	return fmt.Errorf("timeout waiting for the stage of %s [%s]: %w", name, strings.Join(names, ", "), err)
-}
-
-// outlive returns a context that ends a little after ctx does, for a request
-// that should not be torn: its effect would be unknown.
-func outlive(ctx context.Context) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.NewTimer(grace)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			cancel(context.Cause(ctx))
-		case <-longer.Done():
-		}
-	})
-	return longer, func() { stop(); cancel(nil) }
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/retry"
 )
 
 const (
@@ -248,7 +249,7 @@ func (w *deleting) reaches(from, to flux.ID, seen []flux.ID) bool {
 
 // object deletes one object and fills in its result. It returns the object if the server accepted the deletion.
 func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.PartialObjectMetadata {
-	ctx, cancel := finishing(ctx)
+	ctx, cancel := retry.Outlive(ctx, grace)
 	defer cancel()
 	var uid types.UID
 	for try := 1; ; try++ {
@@ -312,17 +313,4 @@ func shell(live *metav1.PartialObjectMetadata) *unstructured.Unstructured {
 // hasFinalizers leaves out those of Kubernetes itself, which no controller of a Kustomization has to remove.
 func hasFinalizers(o *metav1.PartialObjectMetadata) bool {
 	return slices.ContainsFunc(o.Finalizers, func(f string) bool { return !strings.HasPrefix(f, "kubernetes.io/") })
-}
-
-// finishing returns a context that goes on for a moment after ctx has ended: for a request in flight.
-func finishing(ctx context.Context) (context.Context, context.CancelFunc) {
-	inner, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(grace, cancel)
-		context.AfterFunc(inner, func() { timer.Stop() })
-	})
-	return inner, func() {
-		stop()
-		cancel()
-	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/retry"
 )
 
 // A record goes through a run like this: recall reads it or makes a new one;
@@ -36,7 +37,7 @@ func (r *run) intend(ctx context.Context, n *node) error {
 		return nil
 	}
 	// A write that is torn leaves a record that this run cannot write again.
-	whole, cancel := outlive(ctx, intentGrace)
+	whole, cancel := retry.Outlive(ctx, intentGrace)
 	defer cancel()
 	if err := r.saveRecord(whole, record, time.Now().UTC()); err != nil {
 		n.record = before

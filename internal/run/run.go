@@ -217,14 +217,3 @@ func (r *run) dropped(c *source.Commit, prefix string) {
 		r.notice(n)
 	}
 }
-
-// outlive returns a context that ends a little after another does: for what
-// must not be torn, or is the answer to its end. Its cause is then the other's.
-func outlive(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
-	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	stop := context.AfterFunc(ctx, func() {
-		timer := time.AfterFunc(grace, func() { cancel(context.Cause(ctx)) })
-		context.AfterFunc(longer, func() { timer.Stop() })
-	})
-	return longer, func() { stop(); cancel(nil) }
-}

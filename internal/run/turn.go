@@ -12,6 +12,7 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/retry"
 	"github.com/sluicerun/sluice/internal/schedule"
 )
 
@@ -183,7 +184,7 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 	if len(causes) == 0 {
 		return []event.Failure{r.failure(ctx, "health", n, unready)}
 	}
-	looking, cancel := outlive(ctx, lateDiagnosis)
+	looking, cancel := retry.Outlive(ctx, lateDiagnosis)
 	defer cancel()
 	defer context.AfterFunc(r.outside, cancel)()
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
@@ -69,27 +68,4 @@ func TestUnfit(t *testing.T) {
 	if got := r.unfit(n, errors.New("has started")); len(got) != 1 || got[0].Reason != "InvalidGraph" {
 		t.Errorf("got %+v", got)
 	}
-}
-
-func TestOutlive(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		ctx, end := context.WithCancelCause(t.Context())
-		longer, cancel := outlive(ctx, 2*time.Second)
-		defer cancel()
-		time.Sleep(time.Hour)
-		if longer.Err() != nil {
-			t.Fatal("ended before the other")
-		}
-		end(stopped{})
-		time.Sleep(2*time.Second - 1)
-		synctest.Wait()
-		if longer.Err() != nil {
-			t.Error("ended too early")
-		}
-		time.Sleep(time.Nanosecond)
-		synctest.Wait()
-		if !errors.Is(context.Cause(longer), stopped{}) {
-			t.Errorf("cause %v", context.Cause(longer))
-		}
-	})
 }
