@@ -9,8 +9,8 @@ import (
 	"runtime/debug"
 	"strings"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/event"
@@ -18,6 +18,10 @@ import (
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/plan"
 )
+
+// namespaceTerminating is the API server's cause of a refusal in a namespace that
+// is being deleted.
+const namespaceTerminating metav1.CauseType = "NamespaceTerminating"
 
 // Errors of stages become failures here and nowhere else. A stage's error may
 // say more than its text through these methods; none of them is required.
@@ -48,7 +52,7 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	if e, ok := as[hinter](err); ok {
 		f.Hint = e.Hint()
 	}
-	if f.Hint == "" && apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+	if f.Hint == "" && apierrors.HasStatusCause(err, namespaceTerminating) {
 		f.Hint = "wait until the namespace is gone, or see which finalizers hold what is in it; then run again"
 	}
 	if f.Hint == "" && apierrors.IsForbidden(err) {
