@@ -33,7 +33,27 @@ func (r *run) plan(ctx context.Context) []event.Failure {
 	for _, n := range nodes {
 		r.nodes.get(n.ID).take(made)
 	}
+	r.tellTakenOver(made)
 	return shared
+}
+
+// tellTakenOver warns of objects that carry the owner labels of a Kustomization
+// which is neither in this run nor on its record: another root holds them, or a
+// controller, and would take them back.
+func (r *run) tellTakenOver(made *plan.Plan) {
+	for _, c := range made.Changes {
+		if c.Live == nil || c.Action == plan.Skipped {
+			continue
+		}
+		labels := c.Live.GetLabels()
+		owner := flux.ID{Namespace: labels[flux.NamespaceLabel], Name: labels[flux.NameLabel]}
+		if owner.Namespace == "" || owner.Name == "" || r.nodes.get(owner) != nil || r.state.Records[owner] != nil {
+			continue
+		}
+		r.notice(event.Notice{Level: event.Warning, Code: "taken-over", Node: c.Node.String(), Object: c.Ref.String(), File: c.Object.File,
+			Text: fmt.Sprintf("%s belongs to %s so far, which is not part of this run: it is taken over", c.Ref, owner),
+			Hint: "if that one is still run, leave the object out of one of the two"})
+	}
 }
 
 // shared looks for objects that two Kustomizations hold (S16.8). In Flux each
