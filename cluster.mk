@@ -10,6 +10,7 @@ KUBETEST = CGO_ENABLED=0 $(GO) run -trimpath ./cmd/kubetest
 
 cluster: ## start the test cluster in the background; use it with KUBECONFIG=.cluster/kubeconfig
 	@$(KUBETEST) up --dir $(CLUSTER_DIR)
+	@echo "or, here: make cluster-down"
 
 cluster-down: ## stop the test cluster and remove its files
 	@$(KUBETEST) down --dir $(CLUSTER_DIR)
