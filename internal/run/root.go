@@ -64,7 +64,7 @@ func (r *run) rootNode(k *flux.Kustomization) *node {
 func (r *run) noKustomization() event.Failure {
 	f := event.Failure{Phase: "discover", Reason: "NoKustomization", File: r.path,
 		Text: fmt.Sprintf("no Flux Kustomization found in the build of %q", r.path)}
-	if names := r.candidates(); len(names) > 0 {
+	if names, _ := r.candidates(); len(names) > 0 { // only for the hint
 		f.Hint = "give --path one of: " + list(names, 20)
 	} else {
 		f.Hint = "no folder of the repository holds one (apiVersion: kustomize.toolkit.fluxcd.io/v1, kind: Kustomization); " +
@@ -77,7 +77,11 @@ func (r *run) noKustomization() event.Failure {
 func (r *run) entry() (string, *event.Failure) {
 	given := r.options.Path
 	if given == "" {
-		names := r.candidates()
+		names, err := r.candidates()
+		if err != nil {
+			return "", &event.Failure{Phase: "discover", Reason: "PathUnreadable",
+				Text: fmt.Sprintf("no entry folder given, and the repository cannot be searched for one: %v", err), Hint: "give --path"}
+		}
 		if len(names) == 1 {
 			return names[0], nil
 		}
@@ -99,7 +103,7 @@ func (r *run) entry() (string, *event.Failure) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f := &event.Failure{Phase: "discover", Reason: "PathNotFound", Text: fmt.Sprintf("--path %q does not exist at %s", given, r.commit.Revision)}
-		if names := r.candidates(); len(names) > 0 {
+		if names, _ := r.candidates(); len(names) > 0 { // only for the hint
 			f.Hint = "folders that hold Kustomizations: " + list(names, 20)
 		} else {
 			f.Hint = "no folder of the repository holds a Kustomization"
@@ -114,14 +118,14 @@ func (r *run) entry() (string, *event.Failure) {
 	return entry, nil
 }
 
-func (r *run) candidates() []string {
+func (r *run) candidates() ([]string, error) {
 	found, err := discover.Candidates(r.tree)
 	if err != nil {
-		return nil // the tree cannot be read: what is read of it next says why
+		return nil, err
 	}
 	var names []string
 	for _, c := range found {
 		names = append(names, c.Path)
 	}
-	return names
+	return names, nil
 }
