@@ -57,6 +57,7 @@ func TestMain(m *testing.M) {
 // its input files below it. Beside testscript's own commands there are:
 //
 //	cluster                     a fresh cluster; KUBECONFIG names it
+//	crds                        define Flux's kinds in the cluster, as its releases do
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
 //	exits CODE PROGRAM ARGS…    run a program that must exit with the code
 //	copy SOURCE FOLDER          copy a folder of testdata/repos
@@ -88,6 +89,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"cluster":  startCluster,
+			"crds":     defineFlux,
 			"commit":   commit,
 			"exits":    exits,
 			"copy":     copyRepo,
@@ -108,6 +110,22 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Defer(func() { ts.Check(c.Stop()) })
 	ts.Setenv("KUBECONFIG", c.Kubeconfig())
 	ts.Value("cluster").(*clusterSlot).Cluster = c
+}
+
+// defineFlux puts the definitions of testdata/crds into the cluster and waits
+// until it serves them.
+func defineFlux(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: crds")
+	}
+	files, err := filepath.Glob(filepath.Join(ts.Getenv("TESTDATA"), "crds", "*.yaml"))
+	ts.Check(err)
+	for _, file := range files {
+		kube(ts, false, []string{"apply", file})
+		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
+		kube(ts, false, []string{"await", "apiextensions.k8s.io/v1/CustomResourceDefinition", plural + "." + group,
+			`{.status.conditions[?(@.type=="Established")].status}`, "True"})
+	}
 }
 
 // clusterSlot holds a script's cluster once it has started one.
