@@ -73,7 +73,7 @@ var rules = map[string]rule{
 	"report/junit":    {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/markdown": {internal: []string{"event", "report"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"cluster", "event", "health", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
+		internal: []string{"apply", "cluster", "event", "health", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
 		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }

@@ -268,6 +268,8 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 	switch {
 	case errors.Is(err, rehearse.ErrWrite):
 		return // the second pass writes
+	case err != nil && rc.Migrated && rehearse.IsSchemaError(err):
+		return // as above: the server cannot judge it before the migration
 	case err == nil:
 		r.settled(st, entry)
 		return
@@ -284,7 +286,7 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 	}
 	hint := ""
 	if dryRunErr := (*ssaerrors.DryRunErr)(nil); errors.As(err, &dryRunErr) && rc.Exists() {
-		yes, why := Recreate(st.object.Unstructured, rc.Live.Object, dryRunErr.Unwrap(), r.options.Force)
+		yes, why := r.options.Recreate(st.object.Unstructured, rc.Live.Object, dryRunErr.Unwrap())
 		if st.recreate = yes; yes {
 			return
 		}

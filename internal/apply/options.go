@@ -2,6 +2,8 @@ package apply
 
 import (
 	"context"
+	"fmt"
+	"strings"
 	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
@@ -36,12 +38,21 @@ type Options struct {
 	Force bool
 	// Ignore is spec.ignore, see [IgnoreRules].
 	Ignore []jsondiff.IgnoreRule
+	// AllowDelete names kinds, in any case, that force may make again although
+	// data or other objects are lost with them: Namespace,
+	// CustomResourceDefinition, PersistentVolume, PersistentVolumeClaim.
+	AllowDelete []string
 	// CustomStageKinds are applied in a stage of their own, after classes
-	// and before all others (S4.10); see [ssa utils.ParseGroupKindSet].
+	// and before all others (S4.10); see [ParseKinds].
 	CustomStageKinds map[schema.GroupKind]struct{}
 	// OverrideManagers are prefixes of field managers whose fields are taken
 	// over, beyond those of S4.24.
 	OverrideManagers []string
+	// MigrateAPIVersion moves all managed fields of an object to the version
+	// that is applied, before anything else (the gate of S13.2). Without it the
+	// server refuses to apply a custom resource whose managed fields are of a
+	// version that lacks fields which the new one fills with defaults.
+	MigrateAPIVersion bool
 	// Concurrency is how many requests may be under way; 0 means 8.
 	Concurrency int
 	// RecreateTimeout limits the wait for the end of a deleted object; 0
@@ -57,7 +68,7 @@ type Options struct {
 
 // SSA returns the options for fluxcd/pkg/ssa that express these. They are
 // what a plan needs to judge objects as the apply will. Force is not among
-// them: ssa's own way to force does not wait for the deletion; see [Recreate].
+// them: ssa's own way to force does not wait for the deletion; see [Options.Recreate].
 func (o Options) SSA() ssa.ApplyOptions {
 	manager := func(name string, op metav1.ManagedFieldsOperationType) ssa.FieldManager {
 		return ssa.FieldManager{Name: name, OperationType: op}
@@ -80,8 +91,35 @@ func (o Options) SSA() ssa.ApplyOptions {
 			FieldManagers: managers,
 			Exclusions:    map[string]string{ssaMarker: "Merge"},
 		},
-		DriftIgnoreRules: o.Ignore,
+		DriftIgnoreRules:  o.Ignore,
+		MigrateAPIVersion: o.MigrateAPIVersion,
 	}
+}
+
+// ParseKinds reads kinds as Flux's --custom-apply-stage-kinds has them
+// (S4.10): "<group>/<Kind>", or "<Kind>" for the core group, with commas between
+// them. Flux takes whatever it is given; here what could never match is an
+// error.
+func ParseKinds(lists ...string) (map[schema.GroupKind]struct{}, error) {
+	kinds := map[schema.GroupKind]struct{}{}
+	for item := range strings.SplitSeq(strings.Join(lists, ","), ",") {
+		if len(lists) == 0 {
+			break
+		}
+		item = strings.TrimSpace(item)
+		group, kind, grouped := strings.Cut(item, "/")
+		if !grouped {
+			group, kind = "", item
+		}
+		switch {
+		case kind == "" || (grouped && group == ""):
+			return nil, fmt.Errorf("%q is not of the form <group>/<Kind>, or <Kind> for the core group", item)
+		case strings.Contains(kind, "/"):
+			return nil, fmt.Errorf("%q has more than a group and a kind; leave out the version", item)
+		}
+		kinds[schema.GroupKind{Group: group, Kind: kind}] = struct{}{}
+	}
+	return kinds, nil
 }
 
 // Owner is who applies: Flux's own field manager, and the prefix of its owner

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +21,9 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-// keep are the kinds that force never makes again: with them goes what they
-// hold, be it data or other people's objects.
+// keep are the kinds that force does not make again unless told by
+// [Options.AllowDelete]: with them goes what they hold, be it data or other
+// people's objects.
 var keep = map[schema.GroupKind]string{
 	{Kind: "Namespace"}:             "everything in it",
 	{Kind: "PersistentVolume"}:      "the data on it",
@@ -49,23 +51,25 @@ var immutableText = regexp.MustCompile(`is\simmutable|immutable\sfield`)
 
 // Recreate decides about an object whose dry run failed with err while it
 // exists: whether deleting it and making it again is both the remedy and
-// asked for, by force (spec.force) or by the marker on the desired or the live
+// asked for, by Force (spec.force) or by the marker on the desired or the live
 // object (S4.25). If it is not, why says what a user should know about that;
 // empty if recreating has nothing to do with the failure.
 //
 // Flux takes every answer of "invalid" or "conflict" for an immutable field,
 // so a plain mistake deletes the object and then cannot make it (S4.28).
 // Here each cause that the server names has to be about an immutable field.
-func Recreate(desired, live *unstructured.Unstructured, err error, force bool) (yes bool, why string) {
+func (o Options) Recreate(desired, live *unstructured.Unstructured, err error) (yes bool, why string) {
 	if live == nil || !onlyImmutable(err) {
 		return false, ""
 	}
-	if lost, kept := keep[desired.GroupVersionKind().GroupKind()]; kept {
-		return false, fmt.Sprintf("a field of it cannot change, and a %s is never deleted and made again, because %s would be lost; "+
-			"take the change back, or delete the object yourself", desired.GetKind(), lost)
+	kind := desired.GetKind()
+	allowed := slices.ContainsFunc(o.AllowDelete, func(name string) bool { return strings.EqualFold(name, kind) })
+	if lost, kept := keep[desired.GroupVersionKind().GroupKind()]; kept && !allowed {
+		return false, fmt.Sprintf("a field of it cannot change, and a %s is not deleted and made again, because %s would be lost; "+
+			"take the change back, or force it with --allow-delete %s", kind, lost, kind)
 	}
 	marker := map[string]string{forceMarker: "enabled"}
-	if !force && !utils.AnyInMetadata(desired, marker) && !utils.AnyInMetadata(live, marker) {
+	if !o.Force && !utils.AnyInMetadata(desired, marker) && !utils.AnyInMetadata(live, marker) {
 		return false, fmt.Sprintf("a field of it cannot change: take the change back, or allow it to be deleted and made again with the annotation %s: enabled", forceMarker)
 	}
 	return true, ""

@@ -72,7 +72,7 @@ func TestS4_28Force(t *testing.T) {
 			// What the server says depends on whether it is bound already.
 			err: "/data dry-run failed (", hint: anyHint},
 		{name: "claim class", before: claim("1Gi"), after: strings.Replace(claim("1Gi"), "spec: {", "spec: {storageClassName: other, ", 1), options: force,
-			err: "/data dry-run failed (Invalid): ", hint: "never deleted"},
+			err: "/data dry-run failed (Invalid): ", hint: "--allow-delete PersistentVolumeClaim"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			prefix := strings.ReplaceAll(tc.name, " ", "-") + "-"

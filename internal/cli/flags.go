@@ -63,6 +63,14 @@ func runFlags() []cli.Flag {
 			Usage: "try a failed Kustomization again `N` times, after its retryInterval (10s if it sets none)"},
 		&cli.DurationFlag{Name: "timeout", Value: time.Hour, EnvVars: env("TIMEOUT"), Category: howGroup,
 			Usage: "`LIMIT` for the whole run; keep it below the CI job's own"},
+		&cli.StringFlag{Name: "default-service-account", EnvVars: env("DEFAULT_SERVICE_ACCOUNT"), Category: clusterGroup,
+			Usage: "apply Kustomizations that set no serviceAccountName as the service account `NAME` of their own namespace"},
+		&cli.StringSliceFlag{Name: "override-manager", EnvVars: env("OVERRIDE_MANAGER"), Category: howGroup,
+			Usage: "take over the fields of managers whose `NAME` begins like this, as those of kubectl are; repeatable"},
+		&cli.StringSliceFlag{Name: "custom-apply-stage-kinds", EnvVars: env("CUSTOM_APPLY_STAGE_KINDS"), Category: howGroup,
+			Usage: "apply these `KINDS` before all others but definitions, namespaces, cluster roles and classes: <group>/<Kind>, with commas between them; repeatable"},
+		&cli.BoolFlag{Name: "migrate-api-version", EnvVars: env("MIGRATE_API_VERSION"), Category: howGroup,
+			Usage: "move the managed fields of objects to the applied version first: for custom resources that are refused with \"field not declared in schema\""},
 		&cli.BoolFlag{Name: "keep-going", Value: true, EnvVars: env("KEEP_GOING"), Category: howGroup,
 			Usage: "after a failure go on with the Kustomizations that do not depend on it; false: start nothing more"},
 
@@ -71,8 +79,8 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "allow-empty", EnvVars: env("ALLOW_EMPTY"), Category: guardGroup,
 			Usage: "permit a Kustomization that builds to nothing to delete all that it had"},
 		&cli.StringSliceFlag{Name: "allow-delete", EnvVars: env("ALLOW_DELETE"), Category: guardGroup,
-			Usage: "permit the deletion of objects of this `KIND` where a guard protects them (Namespace, CustomResourceDefinition, " +
-				"PersistentVolume, PersistentVolumeClaim); repeatable"},
+			Usage: "permit the deletion of objects of this `KIND` where a guard protects them, and that force makes them again (Namespace, " +
+				"CustomResourceDefinition, PersistentVolume, PersistentVolumeClaim); repeatable"},
 		&cli.IntFlag{Name: "max-prune", Value: 50, EnvVars: env("MAX_PRUNE"), Category: guardGroup,
 			Usage: "refuse to delete more than this share of a Kustomization's objects, in `PERCENT`, once it has more than 10"},
 		&cli.DurationFlag{Name: "lock-wait", EnvVars: env("LOCK_WAIT"), Category: guardGroup,

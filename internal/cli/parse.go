@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/prune"
@@ -38,8 +39,10 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		},
 		StateNamespace: c.String("state-namespace"),
 		Only:           each(c, "only"), Skip: each(c, "skip"),
-		Strict:      c.Bool("strict-substitution"),
-		Concurrency: c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
+		Strict:                c.Bool("strict-substitution"),
+		DefaultServiceAccount: c.String("default-service-account"), OverrideManagers: each(c, "override-manager"),
+		MigrateAPIVersion: c.Bool("migrate-api-version"),
+		Concurrency:       c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
 		StopOnFailure: !c.Bool("keep-going"),
 		AllowRollback: c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
 		AllowDelete: each(c, "allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
@@ -67,6 +70,9 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		}
 	}
 	var err error
+	if o.CustomStageKinds, err = apply.ParseKinds(each(c, "custom-apply-stage-kinds")...); err != nil {
+		return bad("--custom-apply-stage-kinds: %v", err)
+	}
 	if o.Wait, err = health.ParseMode(c.String("wait")); err != nil {
 		return bad("--wait: %v", err)
 	}

@@ -110,17 +110,10 @@ func classOf(err error) Class {
 		return Forbidden
 	case s.Code >= http.StatusInternalServerError, s.Code == http.StatusTooManyRequests, s.Code == 0:
 		// A schema error of server-side apply comes as a server error.
-		if isSchemaError(err) {
+		if rehearse.IsSchemaError(err) {
 			return Invalid
 		}
 		return Failed
 	}
 	return Invalid
-}
-
-// isSchemaError reports whether server-side apply could not make sense of an
-// object. Kubernetes answers that with 500 and no reason.
-func isSchemaError(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed")
 }

@@ -108,10 +108,7 @@ func (b *bench) nodeWith(name, text string, o apply.Options) Node {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return Node{ID: k.ID, Objects: objects, Rules: Rules{SSA: o.SSA(),
-		Recreate: func(desired, live *unstructured.Unstructured, err error) (bool, string) {
-			return apply.Recreate(desired, live, err, o.Force)
-		}}}
+	return Node{ID: k.ID, Objects: objects, Rules: Rules{SSA: o.SSA(), Recreate: o.Recreate}}
 }
 
 func (b *bench) options() Options { return Options{Client: b.client, Owner: apply.Owner()} }

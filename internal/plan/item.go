@@ -38,6 +38,9 @@ type item struct {
 	// absent is set if the object cannot exist, since its kind or its
 	// namespace does not.
 	absent bool
+	// migrates is set if the apply moves the managed fields to another
+	// version before it does anything else.
+	migrates bool
 
 	change Change
 	// err is an *ObjectError.
@@ -190,7 +193,7 @@ func (r *run) rehearse(ctx context.Context, it *item, live *rehearse.Answer) (*s
 	for attempt := 1; ; attempt++ {
 		rc := rehearse.New(it.client, live, it.dryRun)
 		entry, err := ssa.NewResourceManager(rc, nil, r.options.Owner).Apply(ctx, it.object.DeepCopy().Unstructured, it.node.Rules.SSA)
-		it.dryRun = rc.DryRun
+		it.dryRun, it.migrates = rc.DryRun, rc.Migrated
 		if !errors.Is(err, rehearse.ErrWrite) || !rc.Stale() || attempt == rehearse.Again {
 			return entry, err
 		}
@@ -226,12 +229,19 @@ func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {
 		it.set(Configure, "")
 		it.change.Paths = changedPaths(live, it.dryRun.Object, it.node.Rules.SSA.DriftIgnoreRules)
 		it.change.Images = imageChanges(live, it.dryRun.Object)
-		if len(it.change.Paths) == 0 {
+		switch {
+		case it.migrates:
+			it.change.Reason = "its managed fields move to " + it.object.GetAPIVersion()
+		case len(it.change.Paths) == 0:
 			it.change.Reason = "takes over fields that others manage"
 		}
 	case it.live.Err != nil:
 		it.fail(fmt.Errorf("%s query failed: %w", it.object.Ref(), it.live.Err), "")
 		r.giveUp(it)
+	case it.migrates && rehearse.IsSchemaError(err):
+		// What the migration is there for: the server cannot read the managed
+		// fields as they are.
+		it.later("its managed fields have to move to " + it.object.GetAPIVersion() + " first")
 	default:
 		r.refused(it, live, err)
 	}

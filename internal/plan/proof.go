@@ -37,7 +37,7 @@ func provenUnchanged(desired, live *unstructured.Unstructured, o ssa.ApplyOption
 	case utils.AnyInMetadata(desired, o.ExclusionSelector), utils.AnyInMetadata(live, o.ExclusionSelector),
 		utils.AnyInMetadata(desired, o.IfNotPresentSelector):
 		return false // skipped, which needs no proof
-	case o.MigrateAPIVersion, needsCleanup(desired, live, o, manager):
+	case o.MigrateAPIVersion && needsMigration(desired, live), needsCleanup(desired, live, o, manager):
 		return false
 	}
 	owned, ok := ownFields(live, desired.GetAPIVersion(), manager)
@@ -52,6 +52,13 @@ func provenUnchanged(desired, live *unstructured.Unstructured, o ssa.ApplyOption
 	}
 	fillDefaults(desired.GroupVersionKind().GroupKind(), want, live.Object)
 	return covers(granularEmpty[desired.GroupVersionKind().GroupKind()], nil, want, live.Object, owned)
+}
+
+// needsMigration reports whether any managed fields are of another version.
+func needsMigration(desired, live *unstructured.Unstructured) bool {
+	return slices.ContainsFunc(live.GetManagedFields(), func(e metav1.ManagedFieldsEntry) bool {
+		return e.APIVersion != desired.GetAPIVersion()
+	})
 }
 
 // needsCleanup reports whether the apply would first clean up metadata.

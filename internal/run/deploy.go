@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -215,11 +216,9 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
-	options := apply.Options{
-		Force: n.Spec.Force, Ignore: apply.IgnoreRules(n.Spec),
-		StageWait: func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) },
-		Report:    func(result apply.Result) { r.applied(n, result) },
-	}
+	options := r.applyOptions(n)
+	options.StageWait = func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) }
+	options.Report = func(result apply.Result) { r.applied(n, result) }
 	if n.attempts == 1 {
 		c = n.memo(c) // later attempts see the cluster as it is then
 	}
@@ -295,15 +294,19 @@ func (r *run) reportHealth(n *node) func(health.Status) {
 }
 
 // user is who a node's objects are applied as (S4.40); empty is sluice itself.
-func (n *node) user() string {
-	return cluster.ServiceAccountUser(n.Namespace, n.Spec.ServiceAccountName)
+func (r *run) user(n *node) string { return r.account(n.ID, n.Spec.ServiceAccountName) }
+
+// account is the user that stands for a Kustomization with the given service
+// account, or for one without by the default (S4.40).
+func (r *run) account(id flux.ID, serviceAccount string) string {
+	return cluster.ServiceAccountUser(id.Namespace, cmp.Or(serviceAccount, r.options.DefaultServiceAccount))
 }
 
 // clientFor returns the client that a node's objects are applied with.
-func (r *run) clientFor(n *node) (client.WithWatch, error) { return r.cluster.Client(n.user()) }
+func (r *run) clientFor(n *node) (client.WithWatch, error) { return r.cluster.Client(r.user(n)) }
 
 // healthClients returns what health needs to watch as a node's user (S4.40).
-func (r *run) healthClients(n *node) (health.Clients, error) { return r.healthAs(n.user()) }
+func (r *run) healthClients(n *node) (health.Clients, error) { return r.healthAs(r.user(n)) }
 
 func (r *run) healthAs(user string) (health.Clients, error) {
 	r.mu.Lock()

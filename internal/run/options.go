@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/health"
@@ -49,6 +51,15 @@ type Options struct {
 	// substitute (S3.4).
 	Precedence substitute.Precedence
 
+	// DefaultServiceAccount is what Kustomizations without an account of their
+	// own are applied as; it is in the namespace of each (S4.40).
+	DefaultServiceAccount string
+	// CustomStageKinds, OverrideManagers and MigrateAPIVersion are the fields
+	// of [apply.Options] of the same names.
+	CustomStageKinds  map[schema.GroupKind]struct{}
+	OverrideManagers  []string
+	MigrateAPIVersion bool
+
 	// Concurrency is how many Kustomizations are applied at once.
 	Concurrency int
 	// Wait says what is waited for.
@@ -64,7 +75,8 @@ type Options struct {
 	AllowRollback bool
 	// AllowEmpty permits a build without objects to delete everything.
 	AllowEmpty bool
-	// AllowDelete names kinds that the guards would otherwise protect.
+	// AllowDelete names kinds that the guards would otherwise protect, and that
+	// force would otherwise not make again.
 	AllowDelete []string
 	// MaxPrune is the share of a Kustomization's objects, in percent, that
 	// may be deleted without a word once it has more than ten.

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/apply"
@@ -23,7 +22,7 @@ func (r *run) plan(ctx context.Context) []event.Failure {
 	var nodes []plan.Node
 	for _, n := range r.sorted() {
 		if n.built && !n.excluded && !n.Spec.Suspend {
-			nodes = append(nodes, n.toPlan())
+			nodes = append(nodes, r.toPlan(n))
 		}
 	}
 	made, err := plan.Make(ctx, r.planOptions(), nodes)
@@ -120,7 +119,7 @@ func meantToBeShared(o flux.Object) bool {
 
 // planLate plans a node that was built at its turn.
 func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
-	made, err := plan.Make(ctx, r.planOptions(), []plan.Node{n.toPlan()})
+	made, err := plan.Make(ctx, r.planOptions(), []plan.Node{r.toPlan(n)})
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
@@ -132,16 +131,23 @@ func (r *run) planOptions() plan.Options {
 	return plan.Options{Client: r.cluster.Client, Owner: apply.Owner(), Namespaces: []string{r.options.StateNamespace}}
 }
 
-func (n *node) toPlan() plan.Node {
+func (r *run) toPlan(n *node) plan.Node {
 	after := n.Dependencies()
 	if !n.Parent.IsZero() {
 		after = append(after, n.Parent)
 	}
-	options := apply.Options{Force: n.Spec.Force, Ignore: apply.IgnoreRules(n.Spec)}
-	return plan.Node{ID: n.ID, User: n.user(), After: after, Objects: n.objects,
-		Rules: plan.Rules{SSA: options.SSA(), Recreate: func(desired, live *unstructured.Unstructured, err error) (bool, string) {
-			return apply.Recreate(desired, live, err, n.Spec.Force)
-		}}}
+	options := r.applyOptions(n)
+	return plan.Node{ID: n.ID, User: r.user(n), After: after, Objects: n.objects,
+		Rules: plan.Rules{SSA: options.SSA(), Recreate: options.Recreate}}
+}
+
+// applyOptions are what plan and apply of a node have in common.
+func (r *run) applyOptions(n *node) apply.Options {
+	return apply.Options{
+		Force: n.Spec.Force, Ignore: apply.IgnoreRules(n.Spec), AllowDelete: r.options.AllowDelete,
+		CustomStageKinds: r.options.CustomStageKinds, OverrideManagers: r.options.OverrideManagers,
+		MigrateAPIVersion: r.options.MigrateAPIVersion,
+	}
 }
 
 // planFailures tells the objects that the server would refuse. One that it

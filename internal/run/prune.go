@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
@@ -139,7 +138,7 @@ func (r *run) settled() map[flux.ID]bool {
 
 // pruneClient returns what to delete with: the account that applied (S4.40).
 func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
-	return r.cluster.Client(cluster.ServiceAccountUser(d.Node.Namespace, d.ServiceAccount))
+	return r.cluster.Client(r.account(d.Node, d.ServiceAccount))
 }
 
 // planned is the plan as an event.

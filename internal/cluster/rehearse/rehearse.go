@@ -47,6 +47,9 @@ type Client struct {
 	// Cleaned is set once a write has been tried that only cleans up
 	// metadata (S4.24).
 	Cleaned bool
+	// Migrated is set once a write has been tried that moves the managed
+	// fields to another version of the kind, which comes before the dry run.
+	Migrated bool
 
 	perform     bool
 	givenLive   *Answer
@@ -140,7 +143,19 @@ func (c *Client) Patch(ctx context.Context, obj client.Object, patch client.Patc
 		return c.dryRun(ctx, into, patch, opts)
 	}
 	if patch.Type() == types.JSONPatchType {
-		c.Cleaned = true
+		if c.DryRun == nil {
+			c.Migrated = true
+			// A dry run that was made before it need not hold after it.
+			c.givenDryRun = nil
+			if !c.perform {
+				// Not refused: the dry run that follows may tell all the
+				// same what the apply would do, and after a migration there
+				// is always a write.
+				return nil
+			}
+		} else {
+			c.Cleaned = true
+		}
 	}
 	if !c.perform {
 		return ErrWrite
@@ -255,6 +270,14 @@ func (c *Client) Apply(ctx context.Context, obj runtime.ApplyConfiguration, opts
 		return ErrWrite
 	}
 	return c.WithWatch.Apply(ctx, obj, opts...)
+}
+
+// IsSchemaError reports whether server-side apply could not make sense of an
+// object or of its managed fields. Kubernetes answers that with 500 and no
+// reason.
+func IsSchemaError(err error) bool {
+	text := err.Error()
+	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed")
 }
 
 // IsUnknownResource reports whether the server does not serve the kind: the
