@@ -49,7 +49,7 @@ var rules = map[string]rule{
 	"retry":            {why: "policy is data; errors decide, the loop obeys"},
 	"schedule":         {internal: []string{"graph"}, why: "concurrency is tested with fake steps and fake time"},
 	"source":           {internal: []string{"retry"}, external: []string{"os", "github.com/go-git", "golang.org/x/crypto/ssh"}, why: "git, its credentials and its network in one place"},
-	"discover":         {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
+	"discover":         {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in", "github.com/google/cel-go", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
 	"build":            {internal: []string{"flux"}, external: []string{"os", "sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
 	"substitute":       {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
 	"cluster":          {internal: []string{"retry"}, external: []string{"os", clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},

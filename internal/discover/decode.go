@@ -6,42 +6,40 @@ import (
 	"fmt"
 	"strings"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	apivalidation "k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+	strictjson "sigs.k8s.io/json"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-// stableVersion is the one version that Flux still serves (S1.17).
-const stableVersion = "v1"
-
 // decode makes a Kustomization of an object, or says all that is wrong with it.
 func (s *splitter) decode(o flux.Object) *flux.Kustomization {
-	gvk := o.GroupVersionKind()
-	beta := gvk.Version != stableVersion
-	schema := stableSchema
-	if beta {
-		schema = betaSchema
+	version := o.GroupVersionKind().Version
+	known, err := schemas()
+	if err != nil {
+		s.fail(o, "", "", err)
+		return nil
+	}
+	schema := known[version]
+	if schema == nil {
+		s.fail(o, "apiVersion", fmt.Sprintf("write apiVersion: %s/%s", flux.Group, stableVersion),
+			fmt.Errorf("%q is no version of a Flux Kustomization: there are %s", version, strings.Join(versions, ", ")))
+		return nil
 	}
 	before := len(s.problems)
 	for _, f := range schema.check("", o.Object) {
+		if version != stableVersion && f.what == unknownField {
+			f.what = fmt.Sprintf("unknown field: %s has no such field", o.GetAPIVersion())
+			if known[stableVersion].has(f.field) { // S1.18
+				f.remedy = fmt.Sprintf("write apiVersion: %s/%s, which has it", flux.Group, stableVersion)
+			}
+		}
 		s.fail(o, f.field, f.remedy, errors.New(f.what))
 	}
-	for _, field := range []string{"labels", "annotations"} {
-		values, _, _ := unstructured.NestedFieldNoCopy(o.Object, "metadata", field)
-		for _, f := range (&schemaText).check("metadata."+field, values) {
-			s.fail(o, f.field, f.remedy, errors.New(f.what))
-		}
-	}
-	typed := true
-	for _, field := range []string{"name", "namespace"} {
-		value, _, _ := unstructured.NestedFieldNoCopy(o.Object, "metadata", field)
-		for _, f := range anyText.check("metadata."+field, value) {
-			typed = false
-			s.fail(o, f.field, f.remedy, errors.New(f.what))
-		}
-	}
-	if typed && o.GetNamespace() == "" { // S16.4, S4.48
-		s.fail(o, "metadata.namespace", "set metadata.namespace, or targetNamespace in "+s.parent.String(), errors.New("namespace not specified"))
+	for _, f := range s.metadata(o) {
+		s.fail(o, f.field, f.remedy, errors.New(f.what))
 	}
 	if len(s.problems) > before {
 		return nil
@@ -55,7 +53,7 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 		File:        o.File,
 		Line:        Line(s.tree, o.File, o.Ref()),
 	}
-	spec, ok := o.Object["spec"].(map[string]any)
+	spec, ok := schema.Properties["spec"].defaulted(o.Object["spec"]).(map[string]any)
 	if !ok {
 		s.fail(o, "spec", "", errors.New("is required"))
 		return nil
@@ -69,7 +67,7 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 		return nil
 	}
 	k.Extra.ConfigMapGenerator = mapsOf(spec["configMapGenerator"])
-	if beta {
+	if version != stableVersion {
 		k.Extra.PatchesStrategicMerge = mapsOf(spec["patchesStrategicMerge"])
 		k.Extra.PatchesJSON6902 = mapsOf(spec["patchesJson6902"])
 		s.notices = append(s.notices, Notice{
@@ -84,7 +82,59 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 	return k
 }
 
-var schemaText = schema{kind: textMap}
+var (
+	textSchema    = &schema{Type: "string"}
+	textMapSchema = &schema{Type: "object", Values: textSchema}
+)
+
+// metadataFields are the fields of metadata that people write, with their types.
+var metadataFields = []struct {
+	name   string
+	schema *schema
+}{
+	{"labels", textMapSchema},
+	{"annotations", textMapSchema},
+	{"name", textSchema},
+	{"namespace", textSchema},
+}
+
+// metadata checks what an API server checks of every object: fields, types,
+// names and labels. A namespace is asked for too, since nobody is there to set
+// a default one (S16.4, S4.48).
+func (s *splitter) metadata(o flux.Object) []finding {
+	raw, _ := o.Object["metadata"].(map[string]any)
+	var found []finding
+	for _, f := range metadataFields {
+		if value, ok := raw[f.name]; ok && value != nil {
+			found = append(found, f.schema.check("metadata."+f.name, value)...)
+		}
+	}
+	if len(found) > 0 {
+		return found
+	}
+	if o.GetNamespace() == "" {
+		found = append(found, finding{"metadata.namespace", "namespace not specified", "set metadata.namespace, or targetNamespace in " + s.parent.String()})
+	}
+	text, err := json.Marshal(raw)
+	if err != nil {
+		return append(found, finding{"metadata", err.Error(), ""})
+	}
+	var meta metav1.ObjectMeta
+	unknown, err := strictjson.UnmarshalStrict(text, &meta)
+	if err != nil {
+		return append(found, finding{"metadata", strings.TrimPrefix(err.Error(), "json: "), ""})
+	}
+	for _, err := range unknown {
+		found = append(found, finding{"metadata", err.Error(), "remove the field"})
+	}
+	if meta.Namespace == "" {
+		meta.Namespace = "default" // told above
+	}
+	for _, err := range apivalidation.ValidateObjectMeta(&meta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata")) {
+		found = append(found, finding{err.Field, err.ErrorBody(), ""})
+	}
+	return found
+}
 
 // mapsOf returns the maps of a list whose type the schema has checked.
 func mapsOf(value any) []map[string]any {

@@ -1,223 +1,181 @@
 package discover
 
 import (
+	"bytes"
+	"embed"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode/utf8"
+	"sync"
 )
 
-// kind is the type of a value in a schema.
-type kind int
+// published holds, of each version of Kustomization that Flux ever served, the
+// schema of the last release that served it. testdata/crds/generate.go makes
+// the files.
+//
+//go:embed published/*.json
+var published embed.FS
 
-const (
-	object kind = iota
-	list
-	text
-	boolean
-	textMap // a map of strings
-	freeMap // a map of anything
-	anything
-)
-
-// schema says what a value must be. It holds what Flux's CRD says about a
-// field (S1.1), as far as that can fail.
+// schema is what a definition says about one value (S1.1): the keywords of
+// OpenAPI that Flux's definitions use. The loader refuses any other, so that a
+// rule of a new release is never passed over.
 type schema struct {
-	kind     kind
-	required []string           // of an object
-	fields   map[string]*schema // of an object
-	items    *schema            // of a list
-	enum     []string           // of a text
-	pattern  *regexp.Regexp     // of a text
-	wants    string             // the pattern in words
-	min, max int                // length of a text in characters; 0 for none
-	rule     func(map[string]any) string
+	Type       string             `json:"type"`
+	Properties map[string]*schema `json:"properties"`
+	Required   []string           `json:"required"`
+	Items      *schema            `json:"items"`
+	// Values is the schema of the values of a map with free keys.
+	Values    *schema  `json:"additionalProperties"`
+	Enum      []string `json:"enum"`
+	Pattern   *pattern `json:"pattern"`
+	MinLength int      `json:"minLength"`
+	MaxLength int      `json:"maxLength"` // 0 for none
+	Default   any      `json:"default"`
+	Rules     []rule   `json:"x-kubernetes-validations"`
+	// Open is set where any value and any field may stand.
+	Open bool `json:"x-kubernetes-preserve-unknown-fields"`
+
+	// Format and Minimum are only used in the status, which nobody writes.
+	Format  string   `json:"format"`
+	Minimum *float64 `json:"minimum"`
 }
 
-// finding is a place where a value is not what the schema says.
-type finding struct {
-	field  string
-	what   string
-	remedy string
+// rule is an expression of the definition that must be true of the value self.
+type rule struct {
+	Rule    string `json:"rule"`
+	Message string `json:"message"`
 }
 
-// check compares a value with the schema, in a fixed order. Null is the same
-// as absent.
-func (s *schema) check(field string, value any) []finding {
-	if value == nil {
-		return nil
-	}
-	wrong := func(want string) []finding {
-		remedy := ""
-		if want == "a string" && typeName(value) != "a list" && typeName(value) != "a map" {
-			remedy = "put the value in quotes"
-		}
-		return []finding{{field, fmt.Sprintf("must be %s, not %s", want, typeName(value)), remedy}}
-	}
-	switch s.kind {
-	case text:
-		v, ok := value.(string)
-		if !ok {
-			return wrong("a string")
-		}
-		return s.text(field, v)
-	case boolean:
-		if _, ok := value.(bool); !ok {
-			found := wrong("true or false")
-			found[0].remedy = "write true or false without quotes"
-			return found
-		}
-	case textMap:
-		m, ok := value.(map[string]any)
-		if !ok {
-			return wrong("a map of strings")
-		}
-		var found []finding
-		for _, key := range slices.Sorted(maps.Keys(m)) {
-			if _, ok := m[key].(string); !ok && m[key] != nil {
-				found = append(found, finding{field + "." + key, fmt.Sprintf("must be a string, not %s", typeName(m[key])), "put the value in quotes"})
-			}
-		}
-		return found
-	case freeMap:
-		if _, ok := value.(map[string]any); !ok {
-			return wrong("a map")
-		}
-	case list:
-		l, ok := value.([]any)
-		if !ok {
-			return wrong("a list")
-		}
-		var found []finding
-		for i, item := range l {
-			at := fmt.Sprintf("%s[%d]", field, i)
-			if item == nil {
-				found = append(found, finding{at, "must not be empty", "remove the entry"})
-			}
-			found = append(found, s.items.check(at, item)...)
-		}
-		return found
-	case object:
-		m, ok := value.(map[string]any)
-		if !ok {
-			return wrong("a map")
-		}
-		return s.object(field, m)
-	}
-	return nil
+// pattern is a regular expression that reads itself.
+type pattern struct{ *regexp.Regexp }
+
+func (p *pattern) UnmarshalText(text []byte) (err error) {
+	p.Regexp, err = regexp.Compile(string(text))
+	return err
 }
 
-func (s *schema) text(field, v string) []finding {
-	n := utf8.RuneCountInString(v)
-	switch {
-	case len(s.enum) > 0 && !slices.Contains(s.enum, v):
-		return []finding{{field, fmt.Sprintf("%q is not one of %s", v, strings.Join(s.enum, ", ")), meant(v, s.enum)}}
-	case s.pattern != nil && !s.pattern.MatchString(v):
-		return []finding{{field, fmt.Sprintf("%q is not %s", v, s.wants), ""}}
-	case n < s.min:
-		return []finding{{field, fmt.Sprintf("must have at least %d character", s.min), "remove the field or give it a value"}}
-	case s.max > 0 && n > s.max:
-		return []finding{{field, fmt.Sprintf("has %d characters, at most %d are allowed", n, s.max), ""}}
+// stableVersion is the one version that Flux still serves (S1.17).
+const stableVersion = "v1"
+
+// versions are those that there is a schema of, the newest first.
+var versions = []string{stableVersion, "v1beta2", "v1beta1"}
+
+// schemas returns the schema of each version, read once. Nobody changes them.
+var schemas = sync.OnceValues(func() (map[string]*schema, error) {
+	all := map[string]*schema{}
+	for _, version := range versions {
+		s, _, err := load(version)
+		if err != nil {
+			return nil, err
+		}
+		all[version] = s
 	}
-	return nil
+	for _, version := range versions {
+		adapt(all[version], all[stableVersion], version)
+	}
+	return all, nil
+})
+
+// load reads a published schema, and the release that it is from.
+func load(version string) (s *schema, from string, err error) {
+	text, err := published.ReadFile("published/" + version + ".json")
+	if err != nil {
+		return nil, "", err
+	}
+	var file struct {
+		From   string  `json:"from"`
+		Schema *schema `json:"schema"`
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&file); err != nil {
+		return nil, "", fmt.Errorf("the schema of %s: %w", version, err)
+	}
+	return file.Schema, file.From, nil
 }
 
-func (s *schema) object(field string, m map[string]any) []finding {
-	var found []finding
-	join := func(name string) string {
-		if field == "" {
-			return name
-		}
-		return field + "." + name
+// adapt turns what an API server checks into what sluice checks.
+func adapt(s, stable *schema, version string) {
+	// A server accepts an object without a spec, and Flux then finds no
+	// source. Here it is told at once.
+	s.Required = []string{"spec"}
+	// The rules for metadata are those of every object; see metadata.
+	s.Properties["metadata"] = &schema{Type: "object", Open: true}
+	// The status is Flux's to write: a server drops it, but not without a
+	// look at its fields and their types.
+	shape(s.Properties["status"])
+
+	spec := s.Properties["spec"]
+	// An extension (S14.1); build checks the entries.
+	spec.Properties["configMapGenerator"] = &schema{Type: "array", Items: &schema{Type: "object", Open: true}}
+	// Any value may stand there, but only objects are patches (S1.19).
+	if list := spec.Properties["patchesStrategicMerge"]; list != nil {
+		list.Items.Type = "object"
 	}
-	for _, name := range s.required {
-		if m[name] == nil {
-			found = append(found, finding{join(name), "is required", ""})
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(m)) {
-		if f, known := s.fields[name]; known {
-			found = append(found, f.check(join(name), m[name])...)
-			continue
-		}
-		remedy := meant(name, slices.Sorted(maps.Keys(s.fields)))
-		if special := instead[join(name)]; special != "" {
-			remedy = special
-		} else if remedy == "" {
-			remedy = "remove the field"
-		}
-		found = append(found, finding{join(name), "unknown field: Flux's Kustomization has no such field", remedy})
-	}
-	if s.rule != nil {
-		if what := s.rule(m); what != "" {
-			found = append(found, finding{field, what, ""})
+	if version != stableVersion {
+		// v1beta1 left the form of durations to the controller. They are
+		// read as v1's (S1.17), whose form is given (S1.4).
+		for _, field := range []string{"interval", "retryInterval", "timeout"} {
+			spec.Properties[field].Pattern = stable.Properties["spec"].Properties[field].Pattern
 		}
 	}
-	return found
 }
 
-// instead says what to use for fields that people expect (S1.19).
-var instead = map[string]string{
-	"spec.patchesStrategicMerge": "write the patches as spec.patches; the field was part of v1beta2",
-	"spec.patchesJson6902":       "write the patches as spec.patches; the field was part of v1beta2",
-	"spec.validation":            "remove the field; it was part of v1beta2 and the server validates now",
-	"spec.secretGenerator":       "generators belong into a kustomization.yaml",
-	"spec.resources":             "resources belong into a kustomization.yaml; spec.path names its folder",
-	"spec.namespace":             "the field is called targetNamespace",
-}
-
-// meant suggests the name that differs least, if one is near.
-func meant(name string, names []string) string {
-	best, least := "", max(2, len(name)/3)+1
-	for _, n := range names {
-		d := distance(strings.ToLower(name), strings.ToLower(n))
-		if d < least {
-			best, least = n, d
+// shape leaves of a schema only types and fields.
+func shape(s *schema) {
+	s.Required, s.Enum, s.Pattern, s.MinLength, s.MaxLength, s.Rules = nil, nil, nil, 0, 0, nil
+	for _, field := range s.Properties {
+		shape(field)
+	}
+	for _, inner := range []*schema{s.Items, s.Values} {
+		if inner != nil {
+			shape(inner)
 		}
 	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
 }
 
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
+// has reports whether the schema has a field at a path such as
+// "spec.dependsOn[0].readyExpr".
+func (s *schema) has(field string) bool {
+	for _, step := range steps(field) {
+		switch {
+		case s.Properties[step] != nil:
+			s = s.Properties[step]
+		case s.Items != nil:
+			s = s.Items
+		default:
+			return false
 		}
 	}
-	return row[len(b)]
+	return true
 }
 
-// typeName says in YAML's words what a value is.
-func typeName(v any) string {
-	switch v := v.(type) {
-	case nil:
-		return "null"
-	case bool:
-		return fmt.Sprintf("the boolean %t", v)
-	case int64, float64, int:
-		return fmt.Sprintf("the number %v", v)
-	case string:
-		return fmt.Sprintf("the string %q", v)
-	case []any:
-		return "a list"
+// defaulted returns the value with the defaults of the schema set where there
+// is none; null is none. It copies the maps that it changes.
+func (s *schema) defaulted(value any) any {
+	switch value := value.(type) {
 	case map[string]any:
-		return "a map"
+		out := maps.Clone(value)
+		for name, field := range s.Properties {
+			if out[name] == nil && field.Default != nil {
+				out[name] = field.Default
+			}
+			if out[name] != nil {
+				out[name] = field.defaulted(out[name])
+			}
+		}
+		return out
+	case []any:
+		if s.Items == nil {
+			return value
+		}
+		out := slices.Clone(value)
+		for i := range out {
+			out[i] = s.Items.defaulted(out[i])
+		}
+		return out
 	}
-	return fmt.Sprintf("a %T", v)
+	return value
 }

@@ -2,7 +2,9 @@
 
 // The definitions beside this file are those of Flux's own releases, without
 // their descriptions, so that tests meet the schema that a cluster with Flux
-// has. To make them anew, after a change of the versions below or in go.mod:
+// has. The schemas in internal/discover/published are those that sluice checks
+// Kustomizations with: of each version of the API the last that was published.
+// To make them anew, after a change of the versions below or in go.mod:
 //
 //	go run testdata/crds/generate.go
 package main
@@ -25,6 +27,13 @@ var modules = []string{
 	"github.com/fluxcd/source-controller@v1.9.6",
 }
 
+// schemas say which release is the last that served a version of Kustomization.
+var schemas = []struct{ version, module string }{
+	{"v1", "github.com/fluxcd/kustomize-controller@v1.9.6"},
+	{"v1beta2", "github.com/fluxcd/kustomize-controller@v1.7.3"},
+	{"v1beta1", "github.com/fluxcd/kustomize-controller@v1.6.0"},
+}
+
 func main() {
 	log.SetFlags(0)
 	for _, module := range modules {
@@ -32,40 +41,79 @@ func main() {
 			log.Fatalf("%s: %v", module, err)
 		}
 	}
+	for _, s := range schemas {
+		if err := schema(s.module, s.version, filepath.Join("internal", "discover", "published", s.version+".json")); err != nil {
+			log.Fatalf("%s of %s: %v", s.version, s.module, err)
+		}
+	}
 }
 
-func generate(module, to string) error {
+// definitions fetches a module and returns its definitions, with their files.
+func definitions(module string) (map[string]map[string]any, error) {
 	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 	if err != nil {
-		return fmt.Errorf("download: %w", err)
+		return nil, fmt.Errorf("download: %w", err)
 	}
 	var downloaded struct{ Dir string }
 	if err := json.Unmarshal(out, &downloaded); err != nil {
-		return err
+		return nil, err
 	}
 	files, err := filepath.Glob(filepath.Join(downloaded.Dir, "config", "crd", "bases", "*.yaml"))
 	if err != nil || len(files) == 0 {
-		return fmt.Errorf("no definitions found (%v)", err)
+		return nil, fmt.Errorf("no definitions found (%v)", err)
 	}
+	found := map[string]map[string]any{}
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		var definition any
+		var definition map[string]any
 		if err := yaml.Unmarshal(text, &definition); err != nil {
-			return fmt.Errorf("%s: %w", file, err)
+			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		text, err = yaml.Marshal(stripped(definition))
+		stripped(definition)
+		found[filepath.Base(file)] = definition
+	}
+	return found, nil
+}
+
+func generate(module, to string) error {
+	all, err := definitions(module)
+	if err != nil {
+		return err
+	}
+	for name, definition := range all {
+		text, err := yaml.Marshal(definition)
 		if err != nil {
 			return err
 		}
 		head := fmt.Sprintf("# From %s (Apache License 2.0), without descriptions. Made by generate.go.\n", module)
-		if err := os.WriteFile(filepath.Join(to, filepath.Base(file)), append([]byte(head), text...), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(to, name), append([]byte(head), text...), 0o644); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// schema writes the schema of one version of Kustomization.
+func schema(module, version, to string) error {
+	all, err := definitions(module)
+	if err != nil {
+		return err
+	}
+	spec, _ := all["kustomize.toolkit.fluxcd.io_kustomizations.yaml"]["spec"].(map[string]any)
+	versions, _ := spec["versions"].([]any)
+	for _, each := range versions {
+		if each, _ := each.(map[string]any); each["name"] == version {
+			text, err := json.MarshalIndent(map[string]any{"from": module, "schema": each["schema"].(map[string]any)["openAPIV3Schema"]}, "", " ")
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(to, append(text, '\n'), 0o644)
+		}
+	}
+	return fmt.Errorf("there is no such version")
 }
 
 // stripped leaves out descriptions. A field of that name has a schema, which is

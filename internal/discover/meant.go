@@ -1,0 +1,51 @@
+package discover
+
+import (
+	"fmt"
+	"strings"
+)
+
+// instead says what to use for fields that people expect (S1.19).
+var instead = map[string]string{
+	"spec.patchesStrategicMerge": "write the patches as spec.patches; the field was part of v1beta2",
+	"spec.patchesJson6902":       "write the patches as spec.patches; the field was part of v1beta2",
+	"spec.validation":            "remove the field; it was part of v1beta2 and the server validates now",
+	"spec.secretGenerator":       "generators belong into a kustomization.yaml",
+	"spec.resources":             "resources belong into a kustomization.yaml; spec.path names its folder",
+	"spec.namespace":             "the field is called targetNamespace",
+}
+
+// meant suggests the name that differs least, if one is near.
+func meant(name string, names []string) string {
+	best, least := "", max(2, len(name)/3)+1
+	for _, n := range names {
+		d := distance(strings.ToLower(name), strings.ToLower(n))
+		if d < least {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf("did you mean %q?", best)
+}
+
+// distance is Levenshtein's.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost = 1 + min(diagonal, row[j], row[j+1])
+			}
+			diagonal, row[j+1] = row[j+1], cost
+		}
+	}
+	return row[len(b)]
+}
