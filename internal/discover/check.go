@@ -20,7 +20,7 @@ type finding struct {
 // check compares a value that is there with the schema, in a fixed order.
 func (s *schema) check(field string, value any) []finding {
 	if value == nil {
-		if s.Open && s.Type == "" {
+		if s.Nullable || s.Open && s.Type == "" {
 			return nil
 		}
 		return []finding{{field, "must be " + s.wants() + ", not null", "remove it or give it a value"}}
@@ -127,11 +127,11 @@ func (s *schema) list(field string, l []any) []finding {
 	var found []finding
 	for i, item := range l {
 		at := fmt.Sprintf("%s[%d]", field, i)
-		if item == nil && !(s.Items.Open && s.Items.Type == "") {
-			found = append(found, finding{at, "must not be empty", "remove the entry"})
-			continue
+		problems := s.Items.check(at, item)
+		if item == nil && len(problems) > 0 {
+			problems = []finding{{at, "must not be empty", "remove the entry"}}
 		}
-		found = append(found, s.Items.check(at, item)...)
+		found = append(found, problems...)
 	}
 	return found
 }

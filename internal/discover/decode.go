@@ -38,7 +38,8 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 		}
 		s.fail(o, f.field, f.remedy, errors.New(f.what))
 	}
-	for _, f := range s.metadata(o) {
+	meta, found := s.metadata(o)
+	for _, f := range found {
 		s.fail(o, f.field, f.remedy, errors.New(f.what))
 	}
 	if len(s.problems) > before {
@@ -47,8 +48,8 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 	k := &flux.Kustomization{
 		ID:          flux.ID{Namespace: o.GetNamespace(), Name: o.GetName()},
 		APIVersion:  o.GetAPIVersion(),
-		Labels:      o.GetLabels(),
-		Annotations: o.GetAnnotations(),
+		Labels:      meta.Labels,
+		Annotations: meta.Annotations,
 		Parent:      s.parent,
 		File:        o.File,
 		Line:        Line(s.tree, o.File, o.Ref()),
@@ -83,8 +84,10 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 }
 
 var (
-	textSchema    = &schema{Type: "string"}
-	textMapSchema = &schema{Type: "object", Values: textSchema}
+	textSchema = &schema{Type: "string"}
+	// labelSchema is that of labels and annotations: a server takes null
+	// there for empty.
+	labelSchema = &schema{Type: "object", Values: &schema{Type: "string", Nullable: true}}
 )
 
 // metadataFields are the fields of metadata that people write, with their types.
@@ -92,8 +95,8 @@ var metadataFields = []struct {
 	name   string
 	schema *schema
 }{
-	{"labels", textMapSchema},
-	{"annotations", textMapSchema},
+	{"labels", labelSchema},
+	{"annotations", labelSchema},
 	{"name", textSchema},
 	{"namespace", textSchema},
 }
@@ -101,28 +104,26 @@ var metadataFields = []struct {
 // metadata checks what an API server checks of every object: fields, types,
 // names and labels. A namespace is asked for too, since nobody is there to set
 // a default one (S16.4, S4.48).
-func (s *splitter) metadata(o flux.Object) []finding {
+func (s *splitter) metadata(o flux.Object) (meta metav1.ObjectMeta, found []finding) {
 	raw, _ := o.Object["metadata"].(map[string]any)
-	var found []finding
 	for _, f := range metadataFields {
-		if value, ok := raw[f.name]; ok && value != nil {
+		if value := raw[f.name]; value != nil {
 			found = append(found, f.schema.check("metadata."+f.name, value)...)
 		}
 	}
 	if len(found) > 0 {
-		return found
+		return meta, found
 	}
 	if o.GetNamespace() == "" {
 		found = append(found, finding{"metadata.namespace", "namespace not specified", "set metadata.namespace, or targetNamespace in " + s.parent.String()})
 	}
 	text, err := json.Marshal(raw)
 	if err != nil {
-		return append(found, finding{"metadata", err.Error(), ""})
+		return meta, append(found, finding{"metadata", err.Error(), ""})
 	}
-	var meta metav1.ObjectMeta
 	unknown, err := strictjson.UnmarshalStrict(text, &meta)
 	if err != nil {
-		return append(found, finding{"metadata", strings.TrimPrefix(err.Error(), "json: "), ""})
+		return meta, append(found, finding{"metadata", strings.TrimPrefix(err.Error(), "json: "), ""})
 	}
 	for _, err := range unknown {
 		found = append(found, finding{"metadata", err.Error(), "remove the field"})
@@ -133,7 +134,7 @@ func (s *splitter) metadata(o flux.Object) []finding {
 	for _, err := range apivalidation.ValidateObjectMeta(&meta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata")) {
 		found = append(found, finding{err.Field, err.ErrorBody(), ""})
 	}
-	return found
+	return meta, found
 }
 
 // mapsOf returns the maps of a list whose type the schema has checked.

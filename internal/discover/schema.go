@@ -34,6 +34,7 @@ type schema struct {
 	MaxLength int      `json:"maxLength"` // 0 for none
 	Default   any      `json:"default"`
 	Rules     []rule   `json:"x-kubernetes-validations"`
+	Nullable  bool     `json:"nullable"`
 	// Open is set where any value and any field may stand.
 	Open bool `json:"x-kubernetes-preserve-unknown-fields"`
 

@@ -137,6 +137,7 @@ func TestChecks(t *testing.T) {
 		{"enum", rest + "  deletionPolicy: delete\n", `10: spec.deletionPolicy: "delete" is not one of MirrorPrune, Delete, WaitForTermination, Orphan`, `did you mean "Delete"?`},
 		{"enum in a list", rest + "  postBuild: {substituteFrom: [{kind: Configmap, name: x}]}\n", `10: spec.postBuild.substituteFrom[0].kind: "Configmap" is not one of Secret, ConfigMap`, `did you mean "ConfigMap"?`},
 		{"empty", rest + "  targetNamespace: ''\n", "10: spec.targetNamespace: must have at least 1 character", "remove the field or give it a value"},
+		{"null", rest + "  path: null\n", "10: spec.path: must be a string, not null", "remove it or give it a value"},
 		{"long", rest + "  targetNamespace: " + strings.Repeat("x", 64) + "\n", "10: spec.targetNamespace: has 64 characters, at most 63 are allowed", ""},
 		{"kubeConfig none", rest + "  kubeConfig: {}\n", "10: spec.kubeConfig: exactly one of spec.kubeConfig.configMapRef or spec.kubeConfig.secretRef must be specified", ""},
 		{"kubeConfig both", rest + "  kubeConfig: {configMapRef: {name: a}, secretRef: {name: b}}\n", "10: spec.kubeConfig: exactly one of spec.kubeConfig.configMapRef or spec.kubeConfig.secretRef must be specified", ""},
@@ -230,6 +231,51 @@ func TestOldVersions(t *testing.T) {
 	tree, in := objects(t, strings.Replace(head, "/v1\n", "/v1beta2\n", 1)+"  interval: 5m\n  prune: true\n  patchesJson6902: [{patch: [{op: ad}]}]\n")
 	check(t, "S1.19", tree, in, `10: spec.patchesJson6902[0].patch[0].op: "ad" is not one of test, remove, add, replace, move, copy`+
 		"\n10: spec.patchesJson6902[0].patch[0].path: is required\n10: spec.patchesJson6902[0].target: is required", `did you mean "add"?`)
+}
+
+// TestFieldsOfOtherVersions (S1.18): what a version lacked is refused, as a
+// server that served it would have, and the version that has it is named.
+func TestFieldsOfOtherVersions(t *testing.T) {
+	const beta1, beta2 = "v1beta1", "v1beta2"
+	for _, test := range []struct {
+		spec, field string
+		lacking     []string
+	}{
+		{"  wait: true\n", "spec.wait", []string{beta1}},
+		{"  components: [a]\n", "spec.components", []string{beta1}},
+		{"  commonMetadata: {}\n", "spec.commonMetadata", []string{beta1}},
+		{"  kubeConfig: {secretRef: {name: a, key: b}}\n", "spec.kubeConfig.secretRef.key", []string{beta1}},
+		{"  postBuild: {substituteFrom: [{kind: Secret, name: a, optional: true}]}\n", "spec.postBuild.substituteFrom[0].optional", []string{beta1}},
+		{"  namePrefix: a\n", "spec.namePrefix", []string{beta2, beta1}},
+		{"  nameSuffix: a\n", "spec.nameSuffix", []string{beta2, beta1}},
+		{"  deletionPolicy: Orphan\n", "spec.deletionPolicy", []string{beta2, beta1}},
+		{"  buildMetadata: []\n", "spec.buildMetadata", []string{beta2, beta1}},
+		{"  ignoreMissingComponents: true\n", "spec.ignoreMissingComponents", []string{beta2, beta1}},
+		{"  healthCheckExprs: []\n", "spec.healthCheckExprs", []string{beta2, beta1}},
+		{"  ignore: []\n", "spec.ignore", []string{beta2, beta1}},
+		{"  dependsOn: [{name: a, readyExpr: b}]\n", "spec.dependsOn[0].readyExpr", []string{beta2, beta1}},
+		{"  decryption: {provider: sops, serviceAccountName: a}\n", "spec.decryption.serviceAccountName", []string{beta2, beta1}},
+		{"  postBuild: {substituteStrategy: Always}\n", "spec.postBuild.substituteStrategy", []string{beta2, beta1}},
+	} {
+		for _, version := range []string{"v1", "v1beta2", "v1beta1"} {
+			text := strings.Replace(head, "/v1\n", "/"+version+"\n", 1) + "  interval: 5m\n  prune: true\n" + test.spec
+			tree, in := objects(t, text)
+			if !slices.Contains(test.lacking, version) {
+				if found, err := discover.Split(parent, tree, in); err != nil || len(found.Kustomizations) != 1 {
+					t.Errorf("%s in %s: %v", test.field, version, err)
+				}
+				continue
+			}
+			check(t, test.field+" in "+version, tree, in, fmt.Sprintf("10: %s: unknown field: kustomize.toolkit.fluxcd.io/%s has no such field", test.field, version),
+				"write apiVersion: kustomize.toolkit.fluxcd.io/v1, which has it")
+		}
+	}
+	for version, kinds := range map[string]string{"v1beta2": "OCIRepository, GitRepository, Bucket", "v1beta1": "GitRepository, Bucket"} {
+		tree, in := objects(t, strings.NewReplacer("/v1\n", "/"+version+"\n", "GitRepository", "ExternalArtifact").Replace(head)+"  interval: 5m\n  prune: true\n")
+		check(t, version, tree, in, `7: spec.sourceRef.kind: "ExternalArtifact" is not one of `+kinds, "")
+	}
+	tree, in := objects(t, strings.Replace(head, "/v1\n", "/v2\n", 1))
+	check(t, "v2", tree, in, `1: apiVersion: "v2" is no version of a Flux Kustomization: there are v1, v1beta2, v1beta1`, "write apiVersion: kustomize.toolkit.fluxcd.io/v1")
 }
 
 // TestSplit (S16.2, S16.3): what goes where, in the order of the build.

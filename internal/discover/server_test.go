@@ -1,0 +1,561 @@
+package discover_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/yaml"
+
+	"github.com/sluicerun/sluice/internal/discover"
+	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/kubetest"
+)
+
+// full is a Kustomization of v1 with every field of the definition.
+const full = `apiVersion: kustomize.toolkit.fluxcd.io/v1
+kind: Kustomization
+metadata:
+  name: apps
+  namespace: flux-system
+  labels: {l: v}
+  annotations: {a: v}
+spec:
+  sourceRef: {apiVersion: source.toolkit.fluxcd.io/v1, kind: GitRepository, name: repo, namespace: other}
+  path: ./apps/production
+  interval: 1h30m
+  retryInterval: 90s
+  timeout: 1.5h
+  prune: true
+  deletionPolicy: WaitForTermination
+  suspend: true
+  force: true
+  wait: true
+  targetNamespace: t
+  namePrefix: p-
+  nameSuffix: -s
+  serviceAccountName: sa
+  commonMetadata: {labels: {a: b}, annotations: {c: d}}
+  patches: [{patch: "x", target: {group: g, version: v, kind: k, name: nn, namespace: ns, labelSelector: a=b, annotationSelector: c=d}}]
+  images: [{name: i, newName: j, newTag: k, digest: l}]
+  components: [../c]
+  ignoreMissingComponents: true
+  buildMetadata: [originAnnotations, transformerAnnotations]
+  postBuild:
+    substitute: {a: b}
+    substituteFrom: [{kind: ConfigMap, name: c}, {kind: Secret, name: s, optional: true}]
+    substituteStrategy: Always
+  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: d, namespace: ns}]
+  healthCheckExprs: [{apiVersion: x/v1, kind: X, current: "true", inProgress: "false", failed: "false"}]
+  dependsOn: [{name: one}, {name: two, namespace: other, readyExpr: "true"}]
+  kubeConfig: {secretRef: {name: k, key: v}}
+  decryption: {provider: sops, secretRef: {name: s}, serviceAccountName: d}
+  ignore: [{paths: [/spec/replicas], target: {group: g, version: v, kind: Deployment, name: nn, namespace: ns, labelSelector: a, annotationSelector: b}}]
+`
+
+// old are the fields that only v1beta1 and v1beta2 have.
+const old = `  validation: client
+  patchesStrategicMerge: [{kind: Deployment, spec: {a: 1}}]
+  patchesJson6902: [{patch: [{op: add, path: /a, from: /b, value: {a: 1}}], target: {group: g, version: v, kind: k, name: nn, namespace: ns, labelSelector: a, annotationSelector: b}}]
+`
+
+// published reads a schema as it is embedded, and nothing that discover makes of it.
+func published(t *testing.T, version string) map[string]any {
+	t.Helper()
+	text, err := os.ReadFile("published/" + version + ".json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct{ Schema map[string]any }
+	if err := json.Unmarshal(text, &file); err != nil {
+		t.Fatal(err)
+	}
+	return file.Schema
+}
+
+// TestPublishedSchemaIsOfTheLinkedRelease: the definition that specs of v1 are
+// checked with is that of the release whose types hold them. (That the one in
+// testdata is of this release, another test sees to.)
+func TestPublishedSchemaIsOfTheLinkedRelease(t *testing.T) {
+	text, err := os.ReadFile("../../testdata/crds/kustomize.toolkit.fluxcd.io_kustomizations.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var definition struct {
+		Spec struct {
+			Versions []struct {
+				Name   string
+				Schema struct{ OpenAPIV3Schema map[string]any }
+			}
+		}
+	}
+	if err := yaml.Unmarshal(text, &definition); err != nil {
+		t.Fatal(err)
+	}
+	if v := definition.Spec.Versions; len(v) != 1 || v[0].Name != "v1" || !reflect.DeepEqual(v[0].Schema.OpenAPIV3Schema, published(t, "v1")) {
+		t.Error("run go run testdata/crds/generate.go")
+	}
+}
+
+// trial is one object whose verdict is asked of the API server and of discover.
+type trial struct {
+	name   string
+	object map[string]any
+}
+
+// trials returns objects of a version that are each aimed at one rule of its
+// schema: for every field, what is at and beyond the limits of the rule, and
+// values of every other type.
+func trials(t *testing.T, version string) []trial {
+	t.Helper()
+	schema := published(t, version)
+	text := full
+	if version != "v1" {
+		text = strings.Replace(full, "/v1\n", "/"+version+"\n", 1) + old
+	}
+	var base map[string]any
+	if err := yaml.Unmarshal([]byte(text), &base); err != nil {
+		t.Fatal(err)
+	}
+	// What the version has not is tried on its own, and the rest without it.
+	var all []trial
+	add := func(name string, object map[string]any) {
+		all = append(all, trial{version + " " + name, object})
+	}
+	var lacking [][]any
+	without(base, schema, nil, func(path []any) { lacking = append(lacking, path) })
+	for _, path := range lacking {
+		cut := clone(base)
+		for _, other := range lacking {
+			if !reflect.DeepEqual(other, path) {
+				set(cut, other, removed)
+			}
+		}
+		add(spell(path)+" is of another version", cut)
+	}
+	for _, path := range lacking {
+		set(base, path, removed)
+	}
+	add("full", base)
+
+	vary := func(path []any, what string, value any) {
+		object := clone(base)
+		set(object, path, value)
+		add(spell(path)+" "+what, object)
+	}
+	var walk func(path []any, schema map[string]any, value any)
+	walk = func(path []any, schema map[string]any, value any) {
+		if schema["type"] == "object" && len(path) == 0 {
+			vary([]any{"unknown"}, "unknown", "x")
+		} else {
+			vary(path, "removed", removed)
+			vary(path, "null", nil)
+			for what, other := range map[string]any{"number": int64(3), "fraction": 1.5, "true": true, "text": "text", "text true": "true", "empty text": "",
+				"empty list": []any{}, "empty map": map[string]any{}, "list of null": []any{nil}, "list of text": []any{"x"}, "map of text": map[string]any{"x": "y"}, "map of number": map[string]any{"x": int64(1)}, "map of null": map[string]any{"x": nil}} {
+				vary(path, what, other)
+			}
+		}
+		for _, member := range list(schema["enum"]) {
+			vary(path, "member "+fmt.Sprint(member), member)
+			vary(path, "member in lower case "+fmt.Sprint(member), strings.ToLower(fmt.Sprint(member)))
+		}
+		for _, limit := range []string{"minLength", "maxLength"} {
+			if n, ok := schema[limit].(float64); ok {
+				for _, length := range []int{int(n) - 1, int(n), int(n) + 1} {
+					vary(path, fmt.Sprintf("%s %d", limit, length), strings.Repeat("x", length))
+					vary(path, fmt.Sprintf("%s %d of two bytes", limit, length), strings.Repeat("é", length))
+				}
+			}
+		}
+		if path != nil && (path[len(path)-1] == "interval" || path[len(path)-1] == "timeout" || path[len(path)-1] == "retryInterval") {
+			for _, text := range []string{"0s", "5m", "1h30m", "1.5h", "1.h", ".5h", "5", "1d", "-5m", "+5m", "5 m", "1us", "1µs", "1ns", "10ms", "5M", "1h 30m", "30m1h", "0", " 5m", "5m\n", "100000h"} {
+				vary(path, fmt.Sprintf("%q", text), text)
+			}
+		}
+		switch value := value.(type) {
+		case map[string]any:
+			vary(append(slices.Clone(path), "unknown"), "is unknown", "x")
+			properties, _ := schema["properties"].(map[string]any)
+			values, _ := schema["additionalProperties"].(map[string]any)
+			for _, name := range slices.Sorted(maps.Keys(value)) {
+				inner, ok := properties[name].(map[string]any)
+				if !ok {
+					inner = values
+				}
+				if inner != nil && !(len(path) == 0 && (name == "apiVersion" || name == "kind" || name == "metadata")) {
+					walk(append(slices.Clone(path), name), inner, value[name])
+				}
+			}
+		case []any:
+			items, _ := schema["items"].(map[string]any)
+			for i := range value {
+				walk(append(slices.Clone(path), i), items, value[i])
+			}
+			vary(append(slices.Clone(path), 0), "null entry", nil)
+		}
+	}
+	walk(nil, schema, base)
+	minimal := map[string]any{}
+	if err := yaml.Unmarshal([]byte(strings.Replace(head, "/v1\n", "/"+version+"\n", 1)+"  interval: 5m\n  prune: true\n"), &minimal); err != nil {
+		t.Fatal(err)
+	}
+	add("minimal", minimal)
+	spec := []any{"spec"}
+	for name, change := range map[string]struct {
+		path  []any
+		value any
+	}{
+		"kubeConfig of both":       {append(spec, "kubeConfig"), map[string]any{"secretRef": map[string]any{"name": "a"}, "configMapRef": map[string]any{"name": "b"}}},
+		"kubeConfig of ConfigMap":  {append(spec, "kubeConfig"), map[string]any{"configMapRef": map[string]any{"name": "b"}}},
+		"kubeConfig of neither":    {append(spec, "kubeConfig"), map[string]any{}},
+		"kubeConfig null and one":  {append(spec, "kubeConfig"), map[string]any{"secretRef": map[string]any{"name": "a"}, "configMapRef": nil}},
+		"status empty":             {[]any{"status"}, map[string]any{}},
+		"status of a cluster":      {[]any{"status"}, map[string]any{"observedGeneration": int64(1), "conditions": []any{map[string]any{"type": "Ready"}}}},
+		"status of wrong type":     {[]any{"status"}, map[string]any{"observedGeneration": "one"}},
+		"status with what is not":  {[]any{"status"}, map[string]any{"observedGenerations": int64(1)}},
+		"status null":              {[]any{"status"}, nil},
+		"status of text":           {[]any{"status"}, "text"},
+		"metadata unknown":         {[]any{"metadata", "nmae"}, "x"},
+		"label number":             {[]any{"metadata", "labels"}, map[string]any{"a": int64(1)}},
+		"label null":               {[]any{"metadata", "labels"}, map[string]any{"a": nil}},
+		"label with a space":       {[]any{"metadata", "labels"}, map[string]any{"a": "b c"}},
+		"label long":               {[]any{"metadata", "labels"}, map[string]any{"a": strings.Repeat("x", 64)}},
+		"label key":                {[]any{"metadata", "labels"}, map[string]any{"a b": "c"}},
+		"labels null":              {[]any{"metadata", "labels"}, nil},
+		"annotation key":           {[]any{"metadata", "annotations"}, map[string]any{"a b": "c"}},
+		"annotation boolean":       {[]any{"metadata", "annotations"}, map[string]any{"a": true}},
+		"annotation of any text":   {[]any{"metadata", "annotations"}, map[string]any{"a": "b c\nd"}},
+		"finalizer":                {[]any{"metadata", "finalizers"}, []any{"example.com/a"}},
+		"finalizer without domain": {[]any{"metadata", "finalizers"}, []any{"a"}},
+		"finalizer of text":        {[]any{"metadata", "finalizers"}, "a"},
+		"creationTimestamp null":   {[]any{"metadata", "creationTimestamp"}, nil},
+		"owner":                    {[]any{"metadata", "ownerReferences"}, []any{map[string]any{"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": "u"}}},
+		"owner without kind":       {[]any{"metadata", "ownerReferences"}, []any{map[string]any{"apiVersion": "v1", "name": "a", "uid": "u"}}},
+	} {
+		object := clone(minimal)
+		set(object, change.path, change.value)
+		add(name, object)
+	}
+	for _, name := range []string{"a.b", "A", "a_b", "-a", "a-", "1", "a..b", "a/b", strings.Repeat("x", 253), strings.Repeat("x", 254)} {
+		object := clone(minimal)
+		set(object, []any{"metadata", "name"}, name)
+		add("name "+name, object)
+	}
+	slices.SortFunc(all, func(a, b trial) int { return strings.Compare(a.name, b.name) })
+	return all
+}
+
+// without calls found for every field of the value that the schema has not.
+func without(value any, schema map[string]any, path []any, found func([]any)) {
+	switch value := value.(type) {
+	case map[string]any:
+		properties, _ := schema["properties"].(map[string]any)
+		if properties == nil || len(path) == 1 && path[0] == "metadata" {
+			return
+		}
+		for _, name := range slices.Sorted(maps.Keys(value)) {
+			at := append(slices.Clone(path), name)
+			if inner, ok := properties[name].(map[string]any); ok {
+				without(value[name], inner, at, found)
+			} else {
+				found(at)
+			}
+		}
+	case []any:
+		for i := range value {
+			items, _ := schema["items"].(map[string]any)
+			without(value[i], items, append(slices.Clone(path), i), found)
+		}
+	}
+}
+
+type remove struct{}
+
+// removed as a value takes the field away.
+var removed = remove{}
+
+// set changes one place; a place that has no parent is left.
+func set(object any, path []any, value any) {
+	for len(path) > 1 {
+		switch step := path[0].(type) {
+		case string:
+			object = object.(map[string]any)[step]
+		case int:
+			object = object.([]any)[step]
+		}
+		path = path[1:]
+	}
+	switch parent := object.(type) {
+	case map[string]any:
+		if value == any(removed) {
+			delete(parent, path[0].(string))
+		} else {
+			parent[path[0].(string)] = value
+		}
+	case []any:
+		if value == any(removed) {
+			value = map[string]any{} // an entry cannot be taken out in place
+		}
+		parent[path[0].(int)] = value
+	}
+}
+
+func clone(object map[string]any) map[string]any {
+	text, err := json.Marshal(object)
+	if err != nil {
+		panic(err) // made of literals above
+	}
+	var out map[string]any
+	if err := yaml.Unmarshal(text, &out); err != nil {
+		panic(err)
+	}
+	return out
+}
+
+func spell(path []any) string {
+	var text strings.Builder
+	for i, step := range path {
+		if _, index := step.(int); index {
+			fmt.Fprintf(&text, "[%v]", step)
+			continue
+		}
+		if i > 0 {
+			text.WriteString(".")
+		}
+		fmt.Fprint(&text, step)
+	}
+	return text.String()
+}
+
+func list(value any) []any {
+	l, _ := value.([]any)
+	return l
+}
+
+// apart says why sluice and the API server disagree on a trial: on purpose, and
+// only here.
+func apart(tr trial) string {
+	version, name, _ := strings.Cut(tr.name, " ")
+	switch {
+	case name == "spec removed":
+		return "a server takes an object without a spec, and Flux then finds no source"
+	case version == "v1beta1" && (strings.HasPrefix(name, "spec.interval ") || strings.HasPrefix(name, "spec.timeout ") || strings.HasPrefix(name, "spec.retryInterval ")):
+		return "v1beta1 left the form of durations to the controller; they are read as v1's"
+	case strings.HasPrefix(name, "spec.patchesStrategicMerge"):
+		return "any value is taken as a patch, and the build then fails on what is no object"
+	}
+	return ""
+}
+
+// TestServerAgrees (S1.1 to S1.5, S1.18): what a real API server with Flux's
+// definition takes, discover takes and reads as the same spec; what it refuses,
+// discover refuses. Differences are those that apart knows.
+func TestServerAgrees(t *testing.T) {
+	c := kubetest.Shared(t)
+	define(t, c.Config())
+	namespace := kubetest.Namespace(t, c)
+	config := rest.CopyConfig(c.Config())
+	config.QPS = -1
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total, different := map[bool]int{}, map[string]int{}
+	for _, version := range []string{"v1", "v1beta2", "v1beta1"} {
+		all := trials(t, version)
+		if len(all) < 150 {
+			t.Errorf("only %d trials of %s", len(all), version)
+		}
+		resource := client.Resource(schema.GroupVersionResource{Group: flux.Group, Version: version, Resource: "kustomizations"}).Namespace(namespace)
+		verdicts := make([]verdict, len(all))
+		var wait sync.WaitGroup
+		next := make(chan int)
+		for range 8 {
+			wait.Go(func() {
+				for i := range next {
+					verdicts[i] = ask(t.Context(), resource, namespace, all[i])
+				}
+			})
+		}
+		for i := range all {
+			next <- i
+		}
+		close(next)
+		wait.Wait()
+		for i, tr := range all {
+			v := verdicts[i]
+			if v.broken != nil {
+				t.Fatalf("%s: %v", tr.name, v.broken)
+			}
+			if strings.HasSuffix(tr.name, " full") && v.refused != nil {
+				t.Fatalf("%s: what the others are made of is refused: %v", tr.name, v.refused)
+			}
+			total[v.refused == nil]++
+			spec, refused := read(t, tr)
+			agree := (refused == nil) == (v.refused == nil) && (refused != nil || text(spec) == text(v.spec))
+			if reason := apart(tr); reason != "" {
+				if !agree {
+					different[reason]++
+				}
+				if refused == nil && v.refused != nil {
+					t.Errorf("%s: taken although the server says %v", tr.name, v.refused)
+				}
+				continue
+			}
+			if !agree {
+				t.Errorf("%s:\n server  %v %s\n discover %v %s", tr.name, v.refused, text(v.spec), refused, text(spec))
+			}
+		}
+	}
+	for _, reason := range slices.Sorted(maps.Keys(different)) {
+		t.Logf("%d differ on purpose: %s", different[reason], reason)
+	}
+	if len(different) != 3 {
+		t.Error("the differences are not the three that apart gives reasons for")
+	}
+	t.Logf("%d taken, %d refused", total[true], total[false])
+	if total[true] < 150 || total[false] < 150 {
+		t.Errorf("%d taken, %d refused: the trials are not aimed at both", total[true], total[false])
+	}
+}
+
+// text is what specs are compared by: it leaves out empty lists as absent ones.
+func text(spec *kustomizev1.KustomizationSpec) string {
+	out, _ := json.Marshal(spec)
+	return string(out)
+}
+
+// verdict is what the server says: a refusal, or the spec with its defaults.
+type verdict struct {
+	refused error
+	spec    *kustomizev1.KustomizationSpec
+	broken  error
+}
+
+// ask sends the request that Flux applies a child with, as a dry run.
+func ask(ctx context.Context, resource dynamic.ResourceInterface, namespace string, tr trial) verdict {
+	object := clone(tr.object)
+	set(object, []any{"metadata", "namespace"}, namespace)
+	name, _, _ := unstructured.NestedString(object, "metadata", "name")
+	body, err := json.Marshal(object)
+	if err != nil {
+		return verdict{broken: err}
+	}
+	force := true
+	got, err := resource.Patch(ctx, name, types.ApplyPatchType, body, metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}, FieldManager: flux.FieldManager, Force: &force})
+	var status apierrors.APIStatus
+	switch {
+	case err == nil:
+	case errors.As(err, &status) && (status.Status().Code == http.StatusUnprocessableEntity || status.Status().Code == http.StatusBadRequest ||
+		strings.Contains(err.Error(), "failed to create typed patch object")):
+		return verdict{refused: err}
+	case strings.Contains(err.Error(), "invalid resource name"):
+		return verdict{refused: err} // the client's own check
+	default:
+		return verdict{broken: err}
+	}
+	spec, err := typed(got.Object["spec"])
+	return verdict{spec: spec, refused: err} // what is stored, but cannot be read, is as good as refused
+}
+
+func typed(spec any) (*kustomizev1.KustomizationSpec, error) {
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	var out kustomizev1.KustomizationSpec
+	return &out, json.Unmarshal(text, &out)
+}
+
+// read is what discover says.
+func read(t *testing.T, tr trial) (*kustomizev1.KustomizationSpec, error) {
+	t.Helper()
+	text, err := json.Marshal(tr.object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := flux.Object{Unstructured: &unstructured.Unstructured{}, File: file}
+	if err := o.UnmarshalJSON(text); err != nil {
+		t.Fatal(err)
+	}
+	found, err := discover.Split(parent, nil, []flux.Object{o})
+	if err != nil {
+		return nil, err
+	}
+	return &found.Kustomizations[0].Spec, nil
+}
+
+// define makes the server serve all versions of Kustomization that there ever
+// was a definition of, each with its own last one, and waits until it does.
+func define(t *testing.T, config *rest.Config) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var versions []any
+	for _, version := range []string{"v1", "v1beta2", "v1beta1"} {
+		versions = append(versions, map[string]any{
+			"name": version, "served": true, "storage": version == "v1",
+			"schema":       map[string]any{"openAPIV3Schema": published(t, version)},
+			"subresources": map[string]any{"status": map[string]any{}},
+		})
+	}
+	crd := &unstructured.Unstructured{Object: map[string]any{
+		"apiVersion": "apiextensions.k8s.io/v1",
+		"kind":       "CustomResourceDefinition",
+		"metadata":   map[string]any{"name": "kustomizations." + flux.Group},
+		"spec": map[string]any{
+			"group": flux.Group, "scope": "Namespaced",
+			"names":    map[string]any{"plural": "kustomizations", "singular": "kustomization", "kind": "Kustomization", "listKind": "KustomizationList"},
+			"versions": versions,
+		},
+	}}
+	definitions := client.Resource(schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"})
+	made, err := definitions.Create(t.Context(), crd, metav1.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := definitions.Delete(context.Background(), crd.GetName(), metav1.DeleteOptions{}); err != nil {
+			t.Error(err)
+		}
+	})
+	w, err := definitions.Watch(t.Context(), metav1.ListOptions{FieldSelector: "metadata.name=" + crd.GetName(), ResourceVersion: made.GetResourceVersion()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		if o, ok := e.Object.(*unstructured.Unstructured); ok && e.Type == watch.Modified && established(o) {
+			return
+		}
+	}
+	t.Fatal("the definition was not established")
+}
+
+func established(o *unstructured.Unstructured) bool {
+	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	return slices.ContainsFunc(conditions, func(each any) bool {
+		condition, _ := each.(map[string]any)
+		return condition["type"] == "Established" && condition["status"] == "True"
+	})
+}
