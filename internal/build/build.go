@@ -160,6 +160,9 @@ func (b *builder) run() (objects []flux.Object, err error) {
 			openapi.ResetOpenAPI()
 		}
 		for line := range strings.Lines(said.String()) {
+			if strings.Contains(line, "'--reorder'") {
+				continue // of an option of the kustomize command, which nobody gave
+			}
 			b.notices = append(b.notices, Notice{Code: "kustomize", File: b.file, Text: oneLine(line)})
 		}
 	}()
@@ -200,7 +203,7 @@ func (b *builder) objects(built resmap.ResMap) ([]flux.Object, error) {
 	for i, r := range resources {
 		decoded, err := decode(r)
 		if err != nil {
-			return nil, err
+			return nil, &unreadableObject{file: files[i], err: err}
 		}
 		for _, o := range decoded {
 			objects = append(objects, flux.Object{Unstructured: o, File: files[i]})

@@ -16,7 +16,7 @@ import (
 func decode(r *resource.Resource) ([]*unstructured.Unstructured, error) {
 	if r.GetName() == "" || r.GetKind() == "" || r.GetApiVersion() == "" {
 		// S2.37
-		return nil, fmt.Errorf("failed to decode Kubernetes apiVersion, kind and name from: %s", r.String())
+		return nil, fmt.Errorf("failed to decode Kubernetes apiVersion, kind and name: they are %q, %q and %q", r.GetApiVersion(), r.GetKind(), r.GetName())
 	}
 	text, err := r.AsYAML()
 	if err != nil {
@@ -32,6 +32,16 @@ func decode(r *resource.Resource) ([]*unstructured.Unstructured, error) {
 	}
 	return unroll(o)
 }
+
+// unreadableObject is an error about a built object, with the file it is from
+// as far as known.
+type unreadableObject struct {
+	file string
+	err  error
+}
+
+func (e *unreadableObject) Error() string { return e.err.Error() }
+func (e *unreadableObject) Unwrap() error { return e.err }
 
 func unroll(o *unstructured.Unstructured) ([]*unstructured.Unstructured, error) {
 	if !o.IsList() {

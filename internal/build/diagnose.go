@@ -2,9 +2,9 @@ package build
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/sluicerun/sluice/internal/flux"
 	"io"
 	"io/fs"
 	"path"
@@ -15,6 +15,8 @@ import (
 
 	"sigs.k8s.io/kustomize/api/resource"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
+
+	"github.com/sluicerun/sluice/internal/flux"
 )
 
 // diagnose finds out what kustomize's error means in terms of files and lines.
@@ -29,6 +31,9 @@ func (b *builder) diagnose(cause error) error {
 	}
 	e := b.problem(errors.New("kustomize build failed: " + shorter(oneLine(cause.Error()))))
 	e.Remedy = remedy(e.Err.Error())
+	if in := (*unreadableObject)(nil); errors.As(cause, &in) && in.file != "" {
+		e.File, e.Line = in.file, 0
+	}
 	if m := registered.FindStringSubmatch(e.Err.Error()); m != nil {
 		if places := b.declared(m[1], m[2]); len(places) > 1 {
 			last := places[len(places)-1]
@@ -45,13 +50,40 @@ var (
 	onlyFile   = regexp.MustCompile(`(?:accumulating resources: )?accumulation err='(.*)': must build at directory: '[^']*': file is not directory`)
 	onlyFolder = regexp.MustCompile(`(?:accumulating resources: )?accumulation err='accumulating resources from '[^']*': read [^:]*: is a directory': `)
 	inObject   = regexp.MustCompile(` in object \{\{.*\}\}`)
+	conflict   = regexp.MustCompile(`(namespace transformation produces ID conflict): \[(.*)\]`)
 )
 
 // shorter leaves out of kustomize's text what says nothing.
 func shorter(text string) string {
 	text = onlyFolder.ReplaceAllString(text, "")
 	text = onlyFile.ReplaceAllString(text, "$1")
+	if m := conflict.FindStringSubmatch(text); m != nil {
+		text = m[1] + ": " + strings.Join(named(m[2]), ", ")
+	}
 	return inObject.ReplaceAllString(text, "")
+}
+
+// named says which objects a text of kustomize's is about that holds all of
+// their content, which may be secret.
+func named(objects string) []string {
+	var names []string
+	for decoder := json.NewDecoder(strings.NewReader(objects)); ; {
+		var o struct {
+			Kind     string
+			Metadata struct {
+				Namespace, Name string
+				Annotations     map[string]string
+			}
+		}
+		if err := decoder.Decode(&o); err != nil {
+			return names // the end, or no object, of which nothing may be shown
+		}
+		name := fmt.Sprintf("%s/%s/%s", o.Kind, o.Metadata.Namespace, o.Metadata.Name)
+		if was := o.Metadata.Annotations["internal.config.kubernetes.io/previousNamespaces"]; was != "" {
+			name += fmt.Sprintf(" (of namespace %s)", was)
+		}
+		names = append(names, name)
+	}
 }
 
 // registered is kustomize's text for two objects of the same id (S2.30).
@@ -64,6 +96,10 @@ func remedy(text string) string {
 		return "Flux does not inflate Helm charts in kustomization.yaml either: use a HelmRelease, or commit the rendered manifests"
 	case strings.Contains(text, "no 'git' program on path"):
 		return "a remote base needs git: install it, or copy the base into the repository"
+	case strings.Contains(text, "recovered from kustomize build panic"):
+		return "kustomize itself stops on something in this build, and in Flux too: look for a malformed name, patch or manifest in what changed last"
+	case strings.Contains(text, "produces ID conflict"):
+		return "give one of the objects another name, or leave targetNamespace out"
 	case strings.Contains(text, "Found multiple kustomization files"):
 		return "keep one of kustomization.yaml, kustomization.yml and Kustomization"
 	case strings.Contains(text, "fs-security-constraint"):
@@ -281,7 +317,7 @@ func (v *visitor) reference(dir, file, field string, n *yaml.Node, folders bool)
 		return
 	}
 	target := path.Join(dir, n.Value)
-	if target == ".." || strings.HasPrefix(target, "../") {
+	if outsideOf(target) {
 		v.add(file, n.Line, "a build can only read files of its own repository", "%s: %q is outside of the repository", field, n.Value)
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"github.com/sluicerun/sluice/internal/flux"
 	"io/fs"
 	"maps"
 	"path"
@@ -17,6 +16,8 @@ import (
 	"sigs.k8s.io/kustomize/api/provider"
 	kustypes "sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/yaml"
+
+	"github.com/sluicerun/sluice/internal/flux"
 )
 
 // placeholder keeps kustomize from refusing an empty folder (S2.7).
@@ -57,7 +58,11 @@ func (b *builder) generate() (kustypes.Kustomization, error) {
 			fail("spec.components[%d]: component path '%s' must be local and relative", i, c) // S2.27
 		case exists:
 			k.Components = append(k.Components, c)
-		case !spec.IgnoreMissingComponents: // S2.28
+		case spec.IgnoreMissingComponents: // S2.28
+		case outsideOf(path.Join(b.k.Path(), c)):
+			fail("spec.components[%d]: %q is outside of the repository", i, c)
+			problems[len(problems)-1].Remedy = "a build can only read files of its own repository"
+		default:
 			fail("spec.components[%d]: %q does not exist: looked for %q", i, c, path.Join(b.k.Path(), c))
 			problems[len(problems)-1].Remedy = "correct the path, or set ignoreMissingComponents: true"
 		}
@@ -277,12 +282,19 @@ func selector(s *fluxkustomize.Selector) *kustypes.Selector {
 	return out
 }
 
-// remotePrefixes mark what is no local path (S2.27).
-var remotePrefixes = []string{"git::", "gh:", "ssh://", "http://", "https://", "git@", "github.com:", "github.com/", "file://"}
+// remotePrefixes mark what is no local path, in any case of letters (S2.27).
+var remotePrefixes = []string{"git::", "gh:", "ssh://", "http://", "https://", "git@", "github.com:", "github.com/"}
 
 func localAndRelative(name string) bool {
-	return !path.IsAbs(name) && !slices.ContainsFunc(remotePrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+	lower := strings.ToLower(name)
+	if slices.ContainsFunc(remotePrefixes, func(p string) bool { return strings.HasPrefix(lower, p) && lower != p }) {
+		return false
+	}
+	return !path.IsAbs(name) && !path.IsAbs(strings.TrimPrefix(lower, "file://"))
 }
+
+// outsideOf reports whether a clean path of the tree leads out of it (S2.32).
+func outsideOf(name string) bool { return name == ".." || strings.HasPrefix(name, "../") }
 
 // jsonPatch reads an entry of v1beta2's patchesJson6902 (S1.18).
 func jsonPatch(entry map[string]any) (kustypes.Patch, error) {
