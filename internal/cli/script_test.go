@@ -61,9 +61,12 @@ func TestMain(m *testing.M) {
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
 //	exits CODE PROGRAM ARGS…    run a program that must exit with the code
 //	copy SOURCE FOLDER          copy a folder of testdata/repos
+//	flux reconcile REPO NAMESPACE/NAME…  do what Flux's kustomize-controller would do with these Kustomization objects
 //	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
 //	kube apply FILE             create or change objects as a person would
+//	kube patch KIND NAME JSON   change some fields as a person would
 //	kube delete KIND NAME       delete an object
+//	kube lease NAME HOLDER SECONDS  renew a Lease as its holder, or free it as nobody
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
 //	stranger FILE               write a kubeconfig whose credentials the cluster does not know
 //	rewrite FILE OLD NEW        replace text in a file
@@ -93,6 +96,7 @@ func TestScript(t *testing.T) {
 			"commit":   commit,
 			"exits":    exits,
 			"copy":     copyRepo,
+			"flux":     flux,
 			"kube":     kube,
 			"rewrite":  rewrite,
 			"stranger": stranger,
@@ -252,12 +256,29 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 			return err
 		}
 		return resource.Delete(ctx, name, metav1.DeleteOptions{})
+	case len(args) == 4 && args[0] == "patch":
+		resource, name, err := k.resource(args[1], args[2])
+		if err != nil {
+			return err
+		}
+		_, err = resource.Patch(ctx, name, types.MergePatchType, []byte(args[3]), metav1.PatchOptions{FieldManager: "kubectl-patch"})
+		return err
+	case len(args) == 4 && args[0] == "lease":
+		return k.lease(ctx, args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], "", "")
 	case len(args) == 5 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], args[3], args[4])
 	}
-	return fmt.Errorf("usage: kube get|apply|delete|await …, got %q", args)
+	return fmt.Errorf("usage: kube get|apply|patch|delete|lease|await …, got %q", args)
+}
+
+// lease renews a Lease now.
+func (k *kubeClient) lease(ctx context.Context, name, holder, seconds string) error {
+	namespace, short, _ := strings.Cut(name, "/")
+	return k.apply(ctx, fmt.Sprintf(`{apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {namespace: %s, name: %s},
+spec: {holderIdentity: %q, leaseDurationSeconds: %s, renewTime: %q}}`, namespace, short, holder, seconds,
+		time.Now().UTC().Format("2006-01-02T15:04:05.000000Z07:00")))
 }
 
 func (k *kubeClient) resource(kind, name string) (dynamic.ResourceInterface, string, error) {
@@ -357,6 +378,7 @@ func (k *kubeClient) await(ctx context.Context, kind, name, path, value string) 
 			return resource.Watch(ctx, o)
 		},
 	}
+	var last error
 	_, err = watchtools.UntilWithSync(ctx, lw, &unstructured.Unstructured{}, nil, func(e watch.Event) (bool, error) {
 		o, ok := e.Object.(*unstructured.Unstructured)
 		if !ok || e.Type == watch.Deleted {
@@ -365,11 +387,13 @@ func (k *kubeClient) await(ctx context.Context, kind, name, path, value string) 
 		if path == "" {
 			return true, nil
 		}
+		// An object may not have yet what the path goes through.
 		text, err := query(o, path)
-		return text == value, err
+		last = err
+		return err == nil && text == value, nil
 	})
 	if err != nil {
-		return fmt.Errorf("awaiting %s %s %s %s: %w", kind, name, path, value, err)
+		return fmt.Errorf("awaiting %s %s %s %s: %w", kind, name, path, value, errors.Join(err, last))
 	}
 	return nil
 }

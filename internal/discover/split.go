@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -95,7 +94,7 @@ func Split(parent flux.ID, tree fs.FS, objects []flux.Object) (Found, error) {
 			}
 			declared[k.ID] = k
 			found.Kustomizations = append(found.Kustomizations, k)
-		case gvk.Group == flux.SourceGroup && slices.Contains(sourceKinds, gvk.Kind):
+		case flux.IsSource(o.Ref()):
 			if source, ok := s.source(o); ok {
 				found.Sources = append(found.Sources, source)
 			}
@@ -119,9 +118,6 @@ func Split(parent flux.ID, tree fs.FS, objects []flux.Object) (Found, error) {
 	found.Notices = s.notices
 	return found, flux.JoinProblems(s.problems)
 }
-
-// sourceKinds are the kinds that a sourceRef can name (S1.2).
-var sourceKinds = []string{"GitRepository", "OCIRepository", "Bucket", "ExternalArtifact"}
 
 // splitter is one call of Split.
 type splitter struct {

@@ -2,6 +2,7 @@ package flux
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +30,13 @@ const (
 	// is Flux's own, so that a cluster can be handed over both ways.
 	FieldManager = "kustomize-controller"
 )
+
+// SourceKinds are the kinds that a sourceRef can name (S1.2). sluice resolves
+// objects of these kinds and neither applies nor deletes them.
+var SourceKinds = []string{"GitRepository", "OCIRepository", "Bucket", "ExternalArtifact"}
+
+// IsSource reports whether an object is of one of SourceKinds.
+func IsSource(r Ref) bool { return r.Group == SourceGroup && slices.Contains(SourceKinds, r.Kind) }
 
 // minTimeout is the least that Flux waits for health, whatever the spec
 // says (S8.1).

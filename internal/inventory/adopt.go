@@ -2,14 +2,16 @@ package inventory
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sort"
+	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -18,19 +20,24 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-var (
-	kustomizations = schema.GroupResource{Group: flux.Group, Resource: "kustomizations"}
-	deployments    = schema.GroupResource{Group: "apps", Resource: "deployments"}
-)
+var kustomizations = schema.GroupResource{Group: flux.Group, Resource: "kustomizations"}
 
-// controllerNamespace is where Flux installs its controllers by default.
-const controllerNamespace = "flux-system"
-
-// Reader is what Adopt needs of a controller-runtime client. Its scheme must know Deployments, as client-go's does.
+// Reader is what Adopt needs of a controller-runtime client. Its scheme must know Deployments and Leases, as client-go's does.
 type Reader interface {
 	Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error
 	List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error
 	RESTMapper() meta.RESTMapper
+}
+
+// Question is what Adopt is asked.
+type Question struct {
+	// Run are the Kustomizations that the run works on.
+	Run []flux.ID
+	// First are those of Run that sluice has no record of and that are not suspended: what Flux recorded of them counts, and what
+	// they held and no longer hold is looked for.
+	First []flux.ID
+	// Commit are all Kustomizations of the commit.
+	Commit []flux.ID
 }
 
 // Facts is what a cluster tells about Flux's controllers and what they had done there.
@@ -39,7 +46,10 @@ type Facts struct {
 	Served bool
 	// Live holds the Kustomization objects that were asked for and exist.
 	Live map[flux.ID]Live
-	// Controllers lists, sorted, the kustomize-controllers that have ready replicas, as "Deployment/namespace/name".
+	// Left holds those that a Kustomization of Question.First had applied, directly or through others, and that are not part of
+	// the commit: they left Git before Flux could prune them (S5.22).
+	Left map[flux.ID]Live
+	// Controllers lists, sorted, what runs as a kustomize-controller, as "Deployment/namespace/name" or "Lease/namespace/name".
 	Controllers []string
 }
 
@@ -49,64 +59,20 @@ type Live struct {
 	// Suspended is spec.suspend; Deleting is set once its deletion was asked for.
 	Suspended bool
 	Deleting  bool
-	// Entries is status.inventory, Revision status.lastAppliedRevision.
+	// SuspendedInGit says that it is suspended because its manifest says so, and not by hand, as one does it to take over.
+	SuspendedInGit bool
+	// Entries is status.inventory without Kustomizations and sources, which sluice does not apply; Revision is
+	// status.lastAppliedRevision.
 	Entries  []Entry
 	Revision string
-}
+	// Holds are the Kustomizations of status.inventory, in its order.
+	Holds []flux.ID
+	// Parent is, for one of Facts.Left, the Kustomization that had applied it.
+	Parent flux.ID
 
-// ControllerError says that a controller in the cluster reconciles the same Kustomizations. Both would act (S16.6).
-type ControllerError struct {
-	// Controllers are the Deployments, Kustomizations what they reconcile, both sorted.
-	Controllers    []string
-	Kustomizations []flux.ID
-}
-
-func (e *ControllerError) Error() string {
-	return fmt.Sprintf("%s is reconciling %s", join(e.Controllers), join(idStrings(e.Kustomizations)))
-}
-
-// Hint is the command to run.
-func (e *ControllerError) Hint() string {
-	first := e.Kustomizations[0]
-	hint := fmt.Sprintf("suspend it first: flux suspend kustomization %s --namespace %s", first.Name, first.Namespace)
-	if len(e.Kustomizations) > 1 {
-		hint += "; and the others likewise (flux suspend kustomization --all --namespace …)"
-	}
-	return hint
-}
-
-func join(texts []string) string {
-	const most = 5
-	out := ""
-	for i, t := range texts {
-		switch {
-		case i == most:
-			return out + fmt.Sprintf(" and %d more", len(texts)-most)
-		case i > 0:
-			out += ", "
-		}
-		out += t
-	}
-	return out
-}
-
-// Reconciling returns a *ControllerError if a live controller reconciles any of the Kustomizations asked for: the object exists,
-// is neither suspended nor being deleted, and a kustomize-controller has ready replicas. Else nil.
-func (f *Facts) Reconciling() error {
-	if len(f.Controllers) == 0 {
-		return nil
-	}
-	var ids []flux.ID
-	for id, live := range f.Live {
-		if !live.Suspended && !live.Deleting {
-			ids = append(ids, id)
-		}
-	}
-	if len(ids) == 0 {
-		return nil
-	}
-	sortIDs(ids)
-	return &ControllerError{Controllers: f.Controllers, Kustomizations: ids}
+	spec   kustomizev1.KustomizationSpec
+	owner  flux.ID
+	marked bool
 }
 
 // Adopt fills, for first contact with a cluster that ran Flux, the entries and the revision of a record that has no stored form
@@ -123,11 +89,25 @@ func (f *Facts) Adopt(r *Record) bool {
 	return true
 }
 
-// Adopt reads what Flux's controllers did to the given Kustomizations and whether they still run. It only reads: two LISTs where
-// the cluster has Flux's kinds, none where it has not. Where the account may not list in the whole cluster, it reads the objects
-// one by one and looks for controllers in flux-system.
-func Adopt(ctx context.Context, c Reader, ids []flux.ID) (*Facts, error) {
-	facts := &Facts{Live: map[flux.ID]Live{}}
+// AdoptLeft returns, sorted by id, records of the Kustomizations that left Git before sluice's first run, made from the live objects as
+// Flux left them. One that was suspended by hand counts as not suspended: that is how Flux is kept away while sluice takes over.
+func (f *Facts) AdoptLeft(root flux.ID) []*Record {
+	var records []*Record
+	for _, live := range f.Left {
+		r := NewRecord(root, &flux.Kustomization{ID: live.ID, Parent: live.Parent, Spec: live.spec})
+		r.Suspended = live.SuspendedInGit
+		r.Entries, r.Revision = Union(nil, live.Entries), live.Revision
+		records = append(records, r)
+	}
+	sort.Slice(records, func(i, j int) bool { return records[i].ID.String() < records[j].ID.String() })
+	return records
+}
+
+// Adopt reads what Flux's controllers did to the given Kustomizations and whether they still run. It only reads: one LIST if the
+// cluster has Flux's kinds, three more requests if some Kustomization is not suspended, and one to learn that it has not. Where the
+// account may not list in the whole cluster, it reads the objects one by one and looks for controllers in flux-system.
+func Adopt(ctx context.Context, c Reader, q Question) (*Facts, error) {
+	facts := &Facts{Live: map[flux.ID]Live{}, Left: map[flux.ID]Live{}}
 	mapping, err := c.RESTMapper().RESTMapping(schema.GroupKind{Group: flux.Group, Kind: flux.KustomizationKind})
 	if meta.IsNoMatchError(err) {
 		return facts, nil
@@ -135,92 +115,150 @@ func Adopt(ctx context.Context, c Reader, ids []flux.ID) (*Facts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot find out whether the cluster has Flux's kinds: %w", err)
 	}
-	objects, err := listKustomizations(ctx, c, mapping.GroupVersionKind, ids)
+	objects, err := readKustomizations(ctx, c, mapping.GroupVersionKind)
 	if err != nil {
 		return nil, err
 	}
 	facts.Served = true
-	wanted := make(map[flux.ID]bool, len(ids))
-	for _, id := range ids {
-		wanted[id] = true
-	}
-	active := false
-	for i := range objects {
-		live, err := readLive(&objects[i])
+	for _, id := range q.Run {
+		live, err := objects.get(ctx, id)
 		if err != nil {
 			return nil, err
 		}
-		if !wanted[live.ID] {
-			continue
+		if live != nil {
+			facts.Live[id] = *live
 		}
-		facts.Live[live.ID] = live
-		active = active || !live.Suspended && !live.Deleting
 	}
-	if !active {
+	if err := facts.follow(ctx, objects, q); err != nil {
+		return nil, err
+	}
+	if len(facts.active()) == 0 {
 		return facts, nil
 	}
-	facts.Controllers, err = readyControllers(ctx, c)
+	facts.Controllers, err = controllers(ctx, c)
 	return facts, err
 }
 
-func listKustomizations(ctx context.Context, c Reader, gvk schema.GroupVersionKind, ids []flux.ID) ([]unstructured.Unstructured, error) {
-	const doing = "read Flux's Kustomizations"
+// follow finds the Kustomizations that left Git, as Flux's own pruning would: by the inventory of the one that held them, if they
+// carry its owner labels and no marker (S5.5, S5.8, S5.9).
+func (f *Facts) follow(ctx context.Context, objects *liveObjects, q Question) error {
+	commit := map[flux.ID]bool{}
+	for _, id := range q.Commit {
+		commit[id] = true
+	}
+	var from []Live
+	for _, id := range q.First {
+		if live, ok := f.Live[id]; ok {
+			from = append(from, live)
+		}
+	}
+	for len(from) > 0 {
+		parent := from[0]
+		from = from[1:]
+		for _, id := range parent.Holds {
+			if _, known := f.Left[id]; known || commit[id] {
+				continue
+			}
+			live, err := objects.get(ctx, id)
+			if err != nil {
+				return err
+			}
+			if live == nil || live.owner != parent.ID || live.marked {
+				continue
+			}
+			live.Parent = parent.ID
+			f.Left[id] = *live
+			from = append(from, *live)
+		}
+	}
+	return nil
+}
+
+// liveObjects are the Kustomization objects of a cluster: all of them, or, where the account may not list them, those that are asked
+// for.
+type liveObjects struct {
+	client Reader
+	gvk    schema.GroupVersionKind
+	all    map[flux.ID]*unstructured.Unstructured // nil if each is read when it is asked for
+}
+
+func readKustomizations(ctx context.Context, c Reader, gvk schema.GroupVersionKind) (*liveObjects, error) {
+	objects := &liveObjects{client: c, gvk: gvk}
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
 	err := c.List(ctx, list)
-	if err == nil {
-		return list.Items, nil
-	}
+	switch {
+	case forbidden(err):
+		return objects, nil
 	// The mapper may remember a kind whose definition is gone.
-	if meta.IsNoMatchError(err) || apierrors.IsNotFound(err) {
-		return nil, nil
+	case err != nil && !meta.IsNoMatchError(err) && !apierrors.IsNotFound(err):
+		return nil, Access(err, "read Flux's Kustomizations", "list", kustomizations, "")
 	}
-	if !forbidden(err) {
-		return nil, Access(err, doing, "list", kustomizations, "")
-	}
-	var objects []unstructured.Unstructured
-	for _, id := range ids {
-		var o unstructured.Unstructured
-		o.SetGroupVersionKind(gvk)
-		err := c.Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.Name}, &o)
-		if apierrors.IsNotFound(err) {
-			continue
-		}
-		if err != nil {
-			return nil, Access(err, doing, "get", kustomizations, id.Namespace)
-		}
-		objects = append(objects, o)
+	objects.all = map[flux.ID]*unstructured.Unstructured{}
+	for i := range list.Items {
+		o := &list.Items[i]
+		objects.all[flux.ID{Namespace: o.GetNamespace(), Name: o.GetName()}] = o
 	}
 	return objects, nil
 }
 
+// get returns nil if there is no such object.
+func (l *liveObjects) get(ctx context.Context, id flux.ID) (*Live, error) {
+	o := l.all[id]
+	if l.all == nil {
+		o = &unstructured.Unstructured{}
+		o.SetGroupVersionKind(l.gvk)
+		err := l.client.Get(ctx, client.ObjectKey{Namespace: id.Namespace, Name: id.Name}, o)
+		if apierrors.IsNotFound(err) {
+			return nil, nil
+		}
+		if err != nil {
+			return nil, Access(err, "read Flux's Kustomizations", "get", kustomizations, id.Namespace)
+		}
+	}
+	if o == nil {
+		return nil, nil
+	}
+	live, err := readLive(o)
+	if err != nil {
+		return nil, err
+	}
+	return &live, nil
+}
+
 func readLive(o *unstructured.Unstructured) (Live, error) {
 	live := Live{ID: flux.ID{Namespace: o.GetNamespace(), Name: o.GetName()}, Deleting: o.GetDeletionTimestamp() != nil}
-	var parsed struct {
-		Spec struct {
-			Suspend bool `json:"suspend"`
-		} `json:"spec"`
-		Status struct {
-			LastAppliedRevision string                         `json:"lastAppliedRevision"`
-			Inventory           *kustomizev1.ResourceInventory `json:"inventory"`
-		} `json:"status"`
-	}
+	var parsed kustomizev1.Kustomization
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &parsed); err != nil {
 		return Live{}, fmt.Errorf("read the live Kustomization %q: %w", live.ID, err)
 	}
+	live.spec = parsed.Spec
 	live.Suspended = parsed.Spec.Suspend
+	live.SuspendedInGit = parsed.Spec.Suspend && suspendedByManifest(o.GetManagedFields())
 	live.Revision = parsed.Status.LastAppliedRevision
+	live.owner = flux.ID{Namespace: parsed.Labels[flux.NamespaceLabel], Name: parsed.Labels[flux.NameLabel]}
+	for key, value := range map[string]string{"prune": "disabled", "reconcile": "disabled", "ssa": "ignore"} {
+		key = flux.Group + "/" + key
+		live.marked = live.marked || strings.EqualFold(parsed.Labels[key], value) || strings.EqualFold(parsed.Annotations[key], value)
+	}
 	if parsed.Status.Inventory == nil {
 		return live, nil
 	}
 	var errs []error
-	for _, ref := range parsed.Status.Inventory.Entries {
-		e := Entry{ID: ref.ID, Version: ref.Version}
-		if _, err := e.Ref(); err != nil {
+	for _, each := range parsed.Status.Inventory.Entries {
+		e := Entry{ID: each.ID, Version: each.Version}
+		ref, err := e.Ref()
+		switch {
+		case err != nil:
 			errs = append(errs, err)
-			continue
+		case ref.Group == flux.Group && ref.Kind == flux.KustomizationKind:
+			if id := (flux.ID{Namespace: ref.Namespace, Name: ref.Name}); id != live.ID {
+				live.Holds = append(live.Holds, id)
+			}
+		case flux.IsSource(ref):
+		default:
+			live.Entries = append(live.Entries, e)
 		}
-		live.Entries = append(live.Entries, e)
 	}
 	if err := errors.Join(errs...); err != nil {
 		return Live{}, fmt.Errorf("read the inventory of the live Kustomization %q: %w", live.ID, err)
@@ -228,37 +266,22 @@ func readLive(o *unstructured.Unstructured) (Live, error) {
 	return live, nil
 }
 
-// readyControllers looks for both labels that Flux's own manifests carry: the first is the Deployment's selector, the second is
-// kept by installations that rename the Deployment, as sharding does.
-func readyControllers(ctx context.Context, c Reader) ([]string, error) {
-	const doing = "find out whether Flux's kustomize-controller runs"
-	found := map[string]bool{}
-	for _, selector := range []client.MatchingLabels{
-		{"app": "kustomize-controller"},
-		{"app.kubernetes.io/component": "kustomize-controller"},
-	} {
-		var list appsv1.DeploymentList
-		err := c.List(ctx, &list, selector)
-		namespace := ""
-		if forbidden(err) {
-			namespace = controllerNamespace
-			err = c.List(ctx, &list, selector, client.InNamespace(namespace))
+// suspendedByManifest reports whether spec.suspend belongs to Flux's own field manager, which applies what is in Git. The flux
+// command and kubectl write under names of their own.
+func suspendedByManifest(managed []metav1.ManagedFieldsEntry) bool {
+	for _, m := range managed {
+		if m.Manager != flux.FieldManager || m.Operation != metav1.ManagedFieldsOperationApply || m.FieldsV1 == nil {
+			continue
 		}
-		if err != nil {
-			return nil, Access(err, doing, "list", deployments, namespace)
+		var fields struct {
+			Spec map[string]any `json:"f:spec"`
 		}
-		for i := range list.Items {
-			if d := &list.Items[i]; d.Status.ReadyReplicas > 0 {
-				found["Deployment/"+d.Namespace+"/"+d.Name] = true
-			}
+		// What the server keeps is JSON; what is not says nothing of Git.
+		if err := json.Unmarshal(m.FieldsV1.GetRawBytes(), &fields); err == nil && fields.Spec["f:suspend"] != nil {
+			return true
 		}
 	}
-	var names []string
-	for name := range found {
-		names = append(names, name)
-	}
-	sort.Strings(names)
-	return names, nil
+	return false
 }
 
 func sortIDs(ids []flux.ID) {

@@ -332,7 +332,7 @@ func (c *candidates) untouchable(r flux.Ref) string {
 	switch {
 	case r.Group == flux.Group && r.Kind == flux.KustomizationKind:
 		return "it is a Kustomization, which sluice runs and does not own"
-	case r.Group == flux.SourceGroup && (r.Kind == "GitRepository" || r.Kind == "OCIRepository" || r.Kind == "Bucket"):
+	case flux.IsSource(r):
 		return "it is a source, which sluice reads and does not own"
 	case r.Group == "apiextensions.k8s.io" && r.Kind == "CustomResourceDefinition" && strings.HasSuffix(r.Name, flux.GroupSuffix):
 		return "it defines a kind of Flux"

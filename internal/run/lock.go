@@ -99,5 +99,5 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 		return []event.Failure{f}
 	}
 	r.state.Root = root
-	return nil
+	return r.saveLeft(ctx)
 }

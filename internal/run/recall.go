@@ -3,10 +3,10 @@ package run
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
-	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/source"
@@ -18,6 +18,9 @@ type remembered struct {
 	state *inventory.State
 	facts *inventory.Facts
 	held  *lock.Lock
+	// left are records of Kustomizations that left Git before sluice's first
+	// run, to be stored before anything is written.
+	left []*inventory.Record
 	// ensure makes the state namespace.
 	ensure func(context.Context) error
 }
@@ -67,16 +70,17 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	}
 	store := inventory.NewClusterStore(c, r.options.StateNamespace)
 	r.store, r.ensure = store, store.EnsureNamespace
+	r.left = nil
 	if r.state, err = store.Load(ctx, r.root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	var ids []flux.ID
+	var nodes []*node
 	for _, n := range r.sorted() {
 		if !n.excluded { // what this run leaves out may be run by anybody
-			ids = append(ids, n.ID)
+			nodes = append(nodes, n)
 		}
 	}
-	failures := r.claims(ctx, ids)
+	failures := r.claims(ctx, nodes)
 	if err := r.state.CheckOrigin(r.path); err != nil {
 		f := r.failure(ctx, "guard", nil, err)
 		f.Reason = "OtherEntryFolder"
@@ -94,9 +98,19 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 
 // claims refuses Kustomizations that somebody else runs: another root, or a
 // controller in the cluster. It also reads what Flux has recorded of them.
-func (r *run) claims(ctx context.Context, ids []flux.ID) []event.Failure {
+func (r *run) claims(ctx context.Context, nodes []*node) []event.Failure {
+	var question inventory.Question
+	for _, n := range nodes {
+		question.Run = append(question.Run, n.ID)
+		if r.state.Records[n.ID] == nil && !n.Spec.Suspend {
+			question.First = append(question.First, n.ID)
+		}
+	}
+	for _, n := range r.sorted() {
+		question.Commit = append(question.Commit, n.ID)
+	}
 	var failures []event.Failure
-	for _, owned := range r.state.Owned(ids) {
+	for _, owned := range r.state.Owned(question.Run) {
 		f := r.failure(ctx, "guard", r.nodes.get(owned.ID), owned)
 		f.Reason = "OwnedByOtherRoot"
 		failures = append(failures, f)
@@ -105,7 +119,7 @@ func (r *run) claims(ctx context.Context, ids []flux.ID) []event.Failure {
 	if err != nil {
 		return append(failures, r.failuresOf(ctx, "cluster", nil, err)...)
 	}
-	if r.facts, err = inventory.Adopt(ctx, c, ids); err != nil {
+	if r.facts, err = inventory.Adopt(ctx, c, question); err != nil {
 		return append(failures, r.failuresOf(ctx, "record", nil, err)...)
 	}
 	if err := r.facts.Reconciling(); err != nil {
@@ -113,12 +127,47 @@ func (r *run) claims(ctx context.Context, ids []flux.ID) []event.Failure {
 		f.Reason = "LiveController"
 		failures = append(failures, f)
 	}
+	if len(failures) == 0 {
+		r.adoptLeft()
+	}
 	return failures
+}
+
+// adoptLeft takes over Kustomizations that left Git before sluice's first run:
+// what Flux would have pruned is pruned as if sluice had applied it (S5.22). One
+// that only turns up when the graph runs is among them too; its node then takes
+// the record, which is the one that it would have got.
+func (r *run) adoptLeft() {
+	for _, record := range r.facts.AdoptLeft(r.root) {
+		if _, foreign := r.state.Foreign[record.ID]; foreign || r.state.Records[record.ID] != nil {
+			continue
+		}
+		r.state.Records[record.ID] = record
+		r.left = append(r.left, record)
+		if !r.anyDeferred() {
+			r.notice(event.Notice{Level: event.Info, Code: "adopted", Node: record.ID.String(),
+				Text: fmt.Sprintf("%s is no longer in Git: took over %s that Flux had applied", record.ID, count(len(record.Entries), "object", "objects"))})
+		}
+	}
+}
+
+// saveLeft stores what adoptLeft took over, before the record of the one that held
+// it: without a record, that one would be asked for it again.
+func (r *run) saveLeft(ctx context.Context) []event.Failure {
+	for ; len(r.left) > 0; r.left = r.left[1:] {
+		if err := r.saveRecord(ctx, r.left[0], time.Now().UTC()); err != nil {
+			return r.failuresOf(ctx, "record", nil, err)
+		}
+	}
+	return nil
 }
 
 // recallNode is recall for a node that was found while the graph ran.
 func (r *run) recallNode(ctx context.Context, n *node) []event.Failure {
-	failures := r.claims(ctx, []flux.ID{n.ID})
+	failures := r.claims(ctx, []*node{n})
+	if len(failures) == 0 {
+		failures = r.saveLeft(ctx)
+	}
 	if len(failures) == 0 {
 		r.recordOf(n)
 	}
