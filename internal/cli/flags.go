@@ -74,6 +74,11 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "keep-going", Value: true, EnvVars: env("KEEP_GOING"), Category: howGroup,
 			Usage: "after a failure go on with the Kustomizations that do not depend on it; false: start nothing more"},
 
+		&cli.BoolFlag{Name: "no-fail-fast", EnvVars: env("NO_FAIL_FAST"), Category: howGroup,
+			Usage: "go on waiting for the other objects of a Kustomization when one has failed (Flux's gate DisableFailFastBehavior)"},
+		&cli.BoolFlag{Name: "additive-cel-dependency-check", EnvVars: env("ADDITIVE_CEL_DEPENDENCY_CHECK"), Category: howGroup,
+			Usage: "a dependency with a readyExpr must also be ready as any other (Flux's gate AdditiveCELDependencyCheck)"},
+
 		&cli.BoolFlag{Name: "allow-rollback", EnvVars: env("ALLOW_ROLLBACK"), Category: guardGroup,
 			Usage: "permit a commit that is older than the one that is live"},
 		&cli.BoolFlag{Name: "allow-empty", EnvVars: env("ALLOW_EMPTY"), Category: guardGroup,

@@ -43,7 +43,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		DefaultServiceAccount: c.String("default-service-account"), OverrideManagers: each(c, "override-manager"),
 		MigrateAPIVersion: c.Bool("migrate-api-version"),
 		Concurrency:       c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
-		StopOnFailure: !c.Bool("keep-going"),
+		StopOnFailure: !c.Bool("keep-going"), NoFailFast: c.Bool("no-fail-fast"),
+		AdditiveCELDependencyCheck: c.Bool("additive-cel-dependency-check"),
 		AllowRollback: c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
 		AllowDelete: each(c, "allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
 	}

@@ -140,8 +140,13 @@ func failureTitle(s *Summary, f Failure) string {
 		return text
 	}
 	verb := "failed"
-	if r := s.Row(f.Node); r != nil && r.State == Unhealthy {
-		verb = "is not healthy"
+	if r := s.Row(f.Node); r != nil {
+		switch r.State {
+		case Unhealthy:
+			verb = "is not healthy"
+		case NotRun:
+			verb = "is not run"
+		}
 	}
 	return fmt.Sprintf("%s %s: %s", s.Name(f.Node), verb, text)
 }

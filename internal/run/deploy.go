@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -35,11 +36,15 @@ type working struct {
 	// it all that building uses and that grown holds.
 	growth   sync.Mutex
 	grewLate bool // some node was built at its turn
+	// gated is set once a node has a readyExpr.
+	gated atomic.Bool
 	// writing is set from the first write on: what the cluster says may
 	// change from then on.
 	writing bool
 	// ends is written by the one goroutine that hears of ends.
-	ends   map[flux.ID]event.NodeFinished
+	ends map[flux.ID]event.NodeFinished
+	// shut are the gates that stayed so, by name; the same goroutine writes it.
+	shut   map[string]*shutError
 	cutoff bool          // pruning was reached
 	narrow []prune.After // what records hold after it
 	// unpruned are the nodes of which some object could not be deleted.
@@ -49,6 +54,7 @@ type working struct {
 func (w *working) init() {
 	w.told = map[string]bool{}
 	w.ends = map[flux.ID]event.NodeFinished{}
+	w.shut = map[string]*shutError{}
 	w.watchers = map[string]health.Clients{}
 	w.unpruned = map[flux.ID]bool{}
 }
@@ -89,26 +95,26 @@ func (r *run) deploy(ctx context.Context) []event.Failure {
 	return nil
 }
 
-// steps are the two vertices of a node as work to be done. A node that is left
+// steps are the vertices of a node as work to be done. A node that is left
 // out or suspended waits for nothing: there is nothing to do when its turn
 // comes.
 func (r *run) steps(n *node) []schedule.Step {
-	toApply, toBeReady, _ := r.known(n) // a missing one is found at its turn
+	all := r.needsOf(n) // a missing one is found at its turn
 	if n.excluded || n.Spec.Suspend {
-		toApply, toBeReady = nil, []string{applied(n.ID)}
+		all = needs{toBeReady: []string{applied(n.ID)}}
 	}
-	return []schedule.Step{
-		{Name: applied(n.ID), Needs: toApply, Slot: true, Run: func(ctx context.Context) (growth schedule.Growth, err error) {
+	return append(r.gateSteps(n, all.gates), []schedule.Step{
+		{Name: applied(n.ID), Needs: all.toApply, Slot: true, Run: func(ctx context.Context) (growth schedule.Growth, err error) {
 			err = r.turn(ctx, n, func() (err error) {
 				growth, err = r.applyNode(ctx, n)
 				return err
 			})
 			return growth, err
 		}},
-		{Name: ready(n.ID), Needs: toBeReady, Run: func(ctx context.Context) (schedule.Growth, error) {
+		{Name: ready(n.ID), Needs: all.toBeReady, Run: func(ctx context.Context) (schedule.Growth, error) {
 			return schedule.Growth{}, r.turn(ctx, n, func() error { return r.awaitNode(ctx, n) })
 		}},
-	}
+	}...)
 }
 
 // applyNode is a node's turn: build it if that had to wait, store what it is
@@ -170,6 +176,7 @@ func (r *run) attempt(ctx context.Context, n *node, try func(context.Context) er
 		if !continued {
 			n.attempts++
 			r.emit(event.NodeStarted{At: now(), Node: n.ID.String(), Attempt: n.attempts, Attempts: r.options.Retries + 1})
+			n.live.Started(n.revision)
 		}
 		err := try(ctx)
 		if err == nil || ctx.Err() != nil || !repeatable(err) || n.attempts > r.options.Retries {
@@ -182,7 +189,10 @@ func (r *run) attempt(ctx context.Context, n *node, try func(context.Context) er
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < pause {
 			return err
 		}
-		r.emit(event.NodeRetrying{At: now(), Node: n.ID.String(), Attempt: n.attempts, After: pause, Failure: r.explain(ctx, n, err)[0]})
+		failure := r.explain(ctx, n, err)[0]
+		r.emit(event.NodeRetrying{At: now(), Node: n.ID.String(), Attempt: n.attempts, After: pause, Failure: failure})
+		n.live.Failed(fluxReason(failure), err.Error())
+		schedule.Tell(ctx)
 		if schedule.Pause(ctx, pause) != nil {
 			return err
 		}
@@ -239,6 +249,8 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 		n.targets = append(n.targets, target)
 	}
 	n.targets = n.expressions.Attach(n.targets)
+	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
+	schedule.Tell(ctx)
 	return nil
 }
 
@@ -273,7 +285,7 @@ func (r *run) healthy(ctx context.Context, n *node) error {
 	}
 	began := time.Now()
 	defer func() { n.waited += time.Since(began) }()
-	statuses, err := health.Wait(ctx, clients, n.targets, health.Options{Timeout: n.Timeout(), FailFast: true, Report: r.reportHealth(n)})
+	statuses, err := health.Wait(ctx, clients, n.targets, health.Options{Timeout: n.Timeout(), FailFast: !r.options.NoFailFast, Report: r.reportHealth(n)})
 	if limit, ok := context.Cause(ctx).(*TimeoutError); ok && err != nil {
 		// The run's own limit ended the wait: what is not ready is the
 		// reason, and worth a diagnosis.

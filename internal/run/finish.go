@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
 )
@@ -107,7 +108,8 @@ func (r *run) judge(ctx context.Context) event.Verdict {
 		case event.Unhealthy:
 			verdict = worse(verdict, event.VerdictUnhealthy)
 		case event.NotRun:
-			if r.causeOf(end) == event.Unhealthy {
+			if cause := r.causeOf(end); cause == event.Unhealthy || cause == event.Ready {
+				// Ready, but not by the readyExpr of what depends on it.
 				verdict = worse(verdict, event.VerdictUnhealthy)
 				continue
 			}
@@ -125,12 +127,19 @@ func (r *run) judge(ctx context.Context) event.Verdict {
 	return verdict
 }
 
-// causeOf returns how the node ended that another was not run for.
+// causeOf returns how the node ended that another was not run for. One that was
+// not run itself was kept from it by a gate, and has its own cause.
 func (r *run) causeOf(end event.NodeFinished) event.Result {
-	for id, other := range r.ends {
-		if id.String() == end.BlockedBy {
+	for range r.ends { // no chain is longer
+		id, err := flux.ParseID(end.BlockedBy)
+		other, ok := r.ends[id]
+		switch {
+		case err != nil || !ok:
+			return event.Failed
+		case other.Result != event.NotRun:
 			return other.Result
 		}
+		end = other
 	}
 	return event.Failed
 }

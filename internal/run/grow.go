@@ -13,6 +13,7 @@ import (
 	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/gate"
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/plan"
 	"github.com/sluicerun/sluice/internal/source"
@@ -124,6 +125,15 @@ func (r *run) readSpec(ctx context.Context, n *node) []event.Failure {
 		f.Reason = "InvalidCELExpression" // Flux's own word for it (S0.4)
 		failures = append(failures, f)
 	}
+	n.gates, err = gate.Parse(n.Kustomization)
+	if len(n.gates) > 0 {
+		r.gated.Store(true)
+	}
+	for _, f := range r.failuresOf(ctx, "graph", n, err) {
+		f.Reason = "InvalidCELExpression"
+		f.Hint = "an expression must be true or false for sure, as a comparison is: a field alone may be anything (docs/dependencies.md)"
+		failures = append(failures, f)
+	}
 	return failures
 }
 
@@ -140,11 +150,6 @@ func unsupported(k *flux.Kustomization) []event.Failure {
 	}
 	if k.Spec.Decryption != nil {
 		refuse("spec.decryption", "create the secrets in the cluster by other means, and leave out the encrypted ones")
-	}
-	for i, dep := range k.Spec.DependsOn {
-		if dep.ReadyExpr != "" {
-			refuse(fmt.Sprintf("spec.dependsOn[%d].readyExpr", i), "remove it: without it the dependency's own health decides")
-		}
 	}
 	return failures
 }
@@ -235,7 +240,7 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 			continue
 		}
 		k.Parent = n.ID
-		child := &node{Kustomization: k, excluded: !r.options.selects(k.ID)}
+		child := r.newNode(k)
 		n.children = append(n.children, k.ID)
 		r.nodes.add(child)
 		children = append(children, child)

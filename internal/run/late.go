@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/schedule"
 )
 
@@ -49,22 +50,37 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 func (r *run) childSteps(n *node, children []*node) schedule.Growth {
 	r.growth.Lock()
 	defer r.growth.Unlock()
-	growth := schedule.Growth{Needs: map[string][]string{}}
+	growth := schedule.Growth{Needs: map[string][]string{}, After: map[string][]string{}}
 	for _, child := range children {
 		r.announce(child)
+		if record := r.state.Records[child.ID]; record != nil {
+			child.live.Remember(record) // its own turn may never come to it
+		}
 		growth.Steps = append(growth.Steps, r.steps(child)...)
 		if n.waitsForAll(r.options.Wait) {
 			growth.Needs[ready(n.ID)] = append(growth.Needs[ready(n.ID)], ready(child.ID))
 		}
 		for _, other := range r.sorted() {
-			for _, dep := range other.Dependencies() {
-				if dep == child.ID && other.Parent != n.ID {
-					growth.Needs[applied(other.ID)] = append(growth.Needs[applied(other.ID)], ready(child.ID))
-				}
+			if other.Parent != n.ID {
+				r.wait(&growth, other, child.ID)
 			}
 		}
 	}
 	return growth
+}
+
+// wait makes one that depends on a child by name wait for it.
+func (r *run) wait(growth *schedule.Growth, other *node, child flux.ID) {
+	for i, dep := range other.Dependencies() {
+		if dep == child && (other.Spec.DependsOn[i].ReadyExpr == "" || r.options.AdditiveCELDependencyCheck) {
+			growth.Needs[applied(other.ID)] = append(growth.Needs[applied(other.ID)], ready(child))
+		}
+	}
+	for i, e := range other.gates {
+		if e.Dep == child {
+			growth.After[gateName(other, i)] = append(growth.After[gateName(other, i)], applied(child))
+		}
+	}
 }
 
 // missingError says that what a node's variables come from does not exist even

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/gate"
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/plan"
 )
@@ -39,6 +40,10 @@ type node struct {
 	broken bool
 	// expressions are its healthCheckExprs.
 	expressions *health.Expressions
+	// gates are the readyExpr of its dependsOn, and live is what they and those
+	// of its dependents see of it.
+	gates []gate.Expression
+	live  *gate.Object
 	// announced is set once reports know of it.
 	announced bool
 

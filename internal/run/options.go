@@ -68,6 +68,12 @@ type Options struct {
 	Retries int
 	// Timeout limits the whole run.
 	Timeout time.Duration
+	// NoFailFast goes on waiting for a Kustomization's other objects when one
+	// of them has failed (S6.11).
+	NoFailFast bool
+	// AdditiveCELDependencyCheck asks of a dependency with a readyExpr what
+	// is asked of any other as well (S7.8); it is the name of Flux's gate.
+	AdditiveCELDependencyCheck bool
 	// StopOnFailure starts nothing new after the first failure.
 	StopOnFailure bool
 

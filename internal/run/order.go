@@ -18,7 +18,9 @@ import (
 //   - its ready needs its applied;
 //   - a child's applied needs its parent's applied, since the parent may hold
 //     the namespace that the child's objects live in;
-//   - a dependent's applied needs its dependency's ready (S7.4, S7.6);
+//   - a dependent's applied needs its dependency's ready (S7.4, S7.6), or, where
+//     a readyExpr decides, a gate that opens when the expression is true (S7.7;
+//     gates.go);
 //   - the ready of a parent that waits for all it contains needs its
 //     children's ready (S6.2), as does one whose healthChecks name them.
 //
@@ -28,32 +30,60 @@ import (
 func applied(id flux.ID) string { return "applied " + id.String() }
 func ready(id flux.ID) string   { return "ready " + id.String() }
 
-// nodeOf is the inverse of applied and ready.
-func nodeOf(vertex string) string {
-	_, id, _ := strings.Cut(vertex, " ")
-	return id
+// nodeOf is the inverse of applied and ready; of a gate it is the dependency.
+func nodeOf(vertex string) string { return strings.Fields(vertex)[1] }
+
+// needs is what the vertices of a node wait for.
+type needs struct {
+	toApply, toBeReady []string
+	gates              []gateNeeds
+	// missing are dependencies that do not exist.
+	missing []flux.ID
 }
 
-// needs returns what the two vertices of a node wait for, as its spec says.
-func (n *node) needs(nodes *nodeSet, wait health.Mode) (toApply, toBeReady []string) {
+// needsOf returns what a node waits for, as far as it can be told: a dependency
+// that is not in the run is replaced by those nodes whose build, which is still
+// to come, may hold it, and is missing if there are none.
+func (r *run) needsOf(n *node) needs {
+	wait := r.options.Wait
+	var all needs
 	if !n.Parent.IsZero() {
-		toApply = append(toApply, applied(n.Parent))
+		all.toApply = append(all.toApply, applied(n.Parent))
 	}
-	for _, dep := range n.Dependencies() {
-		toApply = append(toApply, ready(dep))
+	instead := map[flux.ID][]string{}
+	for i, dep := range n.Dependencies() {
+		if r.nodes.get(dep) == nil {
+			for _, holder := range r.holders(n) {
+				instead[dep] = append(instead[dep], applied(holder.ID))
+			}
+			if len(instead[dep]) == 0 {
+				all.missing = append(all.missing, dep)
+			}
+			all.toApply = append(all.toApply, instead[dep]...)
+		} else if n.Spec.DependsOn[i].ReadyExpr == "" || r.options.AdditiveCELDependencyCheck {
+			all.toApply = append(all.toApply, ready(dep))
+		}
 	}
-	toBeReady = []string{applied(n.ID)}
+	for i, e := range n.gates {
+		g := gateNeeds{name: gateName(n, i), Expression: e, toAsk: instead[e.Dep]}
+		if r.nodes.get(e.Dep) != nil {
+			g.after = []string{applied(e.Dep)}
+		}
+		all.gates = append(all.gates, g)
+		all.toApply = append(all.toApply, g.name)
+	}
+	all.toBeReady = []string{applied(n.ID)}
 	if n.waitsForAll(wait) {
 		for _, child := range n.children {
-			toBeReady = append(toBeReady, ready(child))
+			all.toBeReady = append(all.toBeReady, ready(child))
 		}
 	}
 	if wait != health.None {
-		for _, id := range n.childChecks(nodes) {
-			toBeReady = append(toBeReady, ready(id))
+		for _, id := range n.childChecks(&r.nodes) {
+			all.toBeReady = append(all.toBeReady, ready(id))
 		}
 	}
-	return toApply, toBeReady
+	return all
 }
 
 // waitsForAll says whether the node is ready only after its children are.
@@ -73,27 +103,6 @@ func (n *node) childChecks(nodes *nodeSet) []flux.ID {
 		}
 	}
 	return ids
-}
-
-// known is needs as far as it can be told: a dependency that is not in the run
-// is replaced by those nodes whose build, which is still to come, may hold it,
-// and is missing if there are none.
-func (r *run) known(n *node) (toApply, toBeReady []string, missing []flux.ID) {
-	toApply, toBeReady = n.needs(&r.nodes, r.options.Wait)
-	for _, dep := range n.Dependencies() {
-		if r.nodes.get(dep) != nil {
-			continue
-		}
-		toApply = slices.DeleteFunc(toApply, func(v string) bool { return v == ready(dep) })
-		holders := r.holders(n)
-		if len(holders) == 0 {
-			missing = append(missing, dep)
-		}
-		for _, holder := range holders {
-			toApply = append(toApply, applied(holder.ID))
-		}
-	}
-	return toApply, toBeReady, missing
 }
 
 // holders returns the deferred nodes that may hold what a node depends on: all
@@ -133,11 +142,14 @@ func (r *run) check(context.Context) []event.Failure {
 	var vertices []graph.Vertex
 	var failures []event.Failure
 	for _, n := range r.sorted() {
-		toApply, toBeReady, missing := r.known(n)
-		for _, dep := range missing {
+		needs := r.needsOf(n)
+		for _, dep := range needs.missing {
 			failures = append(failures, r.missing(n, dep))
 		}
-		vertices = append(vertices, graph.Vertex{Name: applied(n.ID), Needs: toApply}, graph.Vertex{Name: ready(n.ID), Needs: toBeReady})
+		vertices = append(vertices, graph.Vertex{Name: applied(n.ID), Needs: needs.toApply}, graph.Vertex{Name: ready(n.ID), Needs: needs.toBeReady})
+		for _, g := range needs.gates {
+			vertices = append(vertices, graph.Vertex{Name: g.name, Needs: slices.Concat(g.toAsk, g.after)})
+		}
 	}
 	_, err := graph.New(vertices)
 	return append(failures, r.cycles(err)...)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/gate"
 	"github.com/sluicerun/sluice/internal/health"
 )
 
@@ -23,7 +24,7 @@ func (r *recorder) Emit(e event.Event) { r.events = append(r.events, e) }
 // newTestRun makes a run of nodes from lines "name words…", each in namespace
 // ns. The words are: needs:NAME for dependsOn, in:NAME for the parent, wait,
 // checks:NAME for healthChecks of a Kustomization, deferred, excluded,
-// suspended.
+// suspended, gate:NAME for dependsOn with a readyExpr that is always true.
 func newTestRun(t *testing.T, wait health.Mode, lines string) (*run, *recorder) {
 	t.Helper()
 	events := &recorder{}
@@ -40,6 +41,8 @@ func newTestRun(t *testing.T, wait health.Mode, lines string) (*run, *recorder) 
 			switch what {
 			case "needs":
 				n.Spec.DependsOn = append(n.Spec.DependsOn, kustomizev1.DependencyReference{Name: name})
+			case "gate":
+				n.Spec.DependsOn = append(n.Spec.DependsOn, kustomizev1.DependencyReference{Name: name, ReadyExpr: "true"})
 			case "in":
 				n.Parent = id(name)
 				parent := r.nodes.get(n.Parent)
@@ -59,6 +62,11 @@ func newTestRun(t *testing.T, wait health.Mode, lines string) (*run, *recorder) 
 				t.Fatalf("word %q", word)
 			}
 		}
+		var err error
+		if n.gates, err = gate.Parse(n.Kustomization); err != nil {
+			t.Fatal(err)
+		}
+		n.live = gate.New(n.Kustomization, nil)
 		r.nodes.add(n)
 	}
 	return r, events
@@ -92,11 +100,11 @@ func TestNeeds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			r, _ := newTestRun(t, tc.wait, tc.lines)
-			apply, ready, _ := r.known(r.nodes.get(id(tc.node)))
-			if got := signs(apply); got != tc.apply {
+			needs := r.needsOf(r.nodes.get(id(tc.node)))
+			if got := signs(needs.toApply); got != tc.apply {
 				t.Errorf("to apply: %q, want %q", got, tc.apply)
 			}
-			if got := signs(ready); got != tc.ready {
+			if got := signs(needs.toBeReady); got != tc.ready {
 				t.Errorf("to be ready: %q, want %q", got, tc.ready)
 			}
 		})

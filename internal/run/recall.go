@@ -92,7 +92,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	for _, n := range r.sorted() {
 		r.recordOf(n)
 	}
-	failures = append(failures, r.unready()...)
+	failures = append(failures, r.unready(ctx)...)
 	return append(failures, r.history(ctx)...)
 }
 
@@ -186,27 +186,60 @@ func (r *run) recordOf(n *node) {
 		}
 	}
 	n.record = record
+	n.live.Remember(record)
 }
 
 // unready checks what --only and --skip leave out but others depend on: it must
 // be ready already.
-func (r *run) unready() []event.Failure {
+func (r *run) unready(ctx context.Context) []event.Failure {
 	var failures []event.Failure
 	for _, n := range r.sorted() {
 		if n.excluded {
 			continue
 		}
-		for _, dep := range n.Dependencies() {
+		for i, dep := range n.Dependencies() {
 			other := r.nodes.get(dep)
-			if other == nil || !other.excluded || other.record.Stored() && other.record.Result == inventory.Ready {
+			if other == nil || !other.excluded || n.Spec.DependsOn[i].ReadyExpr != "" && !r.options.AdditiveCELDependencyCheck {
+				continue
+			}
+			if other.record.Stored() && other.record.Result == inventory.Ready {
+				r.tellBehind(n, other)
 				continue
 			}
 			failures = append(failures, event.Failure{Phase: "guard", Reason: "DependencyNotReady", Node: n.ID.String(), File: n.File, Line: n.Line,
 				Text: fmt.Sprintf("%s depends on %s, which --only or --skip leave out and which is not ready in the cluster", n.ID, dep),
 				Hint: fmt.Sprintf("run %s first, or take it in with --only %s", dep, dep)})
 		}
+		for _, e := range n.gates {
+			other := r.nodes.get(e.Dep)
+			if other == nil || !other.excluded {
+				continue
+			}
+			if shut := r.ask(ctx, n, other, e); shut != nil {
+				f := r.shutFailure(n, shut)
+				f.Phase = "guard"
+				f.Hint = fmt.Sprintf("--only or --skip leave %s out, so that it will not change: run it first, or take it in with --only %s", e.Dep, e.Dep)
+				failures = append(failures, f)
+			}
+		}
 	}
 	return failures
+}
+
+// tellBehind warns of a dependency that is left out and that another commit was
+// applied of. Flux would wait until it has this one, if both have the same
+// source (S7.5); who leaves it out means not to. If it was built to the same
+// objects there is nothing to wait for.
+func (r *run) tellBehind(n, dep *node) {
+	if n.Source() != dep.Source() || dep.record.Revision == dep.revision {
+		return
+	}
+	if digest, ok := dep.digest(); ok && digest == dep.record.Digest {
+		return
+	}
+	r.notice(event.Notice{Level: event.Warning, Code: "dependency-behind", Node: n.ID.String(), File: n.File, Line: n.Line,
+		Text: fmt.Sprintf("%s depends on %s, which is left out and differs at this commit; in the cluster it is at %s", n.ID, dep.ID, dep.record.Revision),
+		Hint: fmt.Sprintf("if %s needs that change, take %s in with --only %s", n.ID, dep.ID, dep.ID)})
 }
 
 // history compares the commit with what is live, for the report, and with what

@@ -57,7 +57,9 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 // rootNode is a root that sees what is in the artifact of a source without
 // spec.ignore.
 func (r *run) rootNode(k *flux.Kustomization) *node {
-	return &node{Kustomization: k, tree: r.tree, revision: r.commit.Revision, excluded: !r.options.selects(k.ID)}
+	n := r.newNode(k)
+	n.tree, n.revision = r.tree, r.commit.Revision
+	return n
 }
 
 // noKustomization says that the entry folder leads to nothing.

@@ -62,6 +62,12 @@ func (f *failed) Error() string { return f.failures[0].Text }
 // the one that decides comes first: its apply if that did not succeed, else
 // its wait.
 func (r *run) ended(result schedule.Result) {
+	if isGate(result.Name) {
+		if shut, ok := as[*shutError](result.Err); ok && result.State == schedule.Failed {
+			r.shut[result.Name] = shut
+		}
+		return
+	}
 	id, err := flux.ParseID(nodeOf(result.Name))
 	if err != nil {
 		return // not reached: every step is named by an id
@@ -85,7 +91,10 @@ func (r *run) ended(result schedule.Result) {
 			end.Result = event.Excluded
 		}
 	case schedule.Skipped:
-		end.Result, end.BlockedBy = event.NotRun, nodeOf(result.Cause)
+		end.Result, end.BlockedBy = event.NotRun, r.culprit(n, result.Cause)
+		if shut := r.shut[result.Cause]; shut != nil && shut.node == n && isApply {
+			end.Failures = []event.Failure{r.shutFailure(n, shut)}
+		}
 		if !isApply {
 			// Applied, but what it contains and waits for did not become ready.
 			end.Result, end.Failures = event.Unhealthy, []event.Failure{r.childNotReady(n, end.BlockedBy)}
@@ -93,7 +102,7 @@ func (r *run) ended(result schedule.Result) {
 	case schedule.Failed, schedule.Cancelled:
 		end.Result = event.Cancelled
 		if result.Cause != "" {
-			end.BlockedBy = nodeOf(result.Cause)
+			end.BlockedBy = r.culprit(n, result.Cause)
 		}
 		if told, ok := as[*ending](result.Err); ok {
 			end.Result, end.Failures = told.result, told.failures
@@ -102,6 +111,7 @@ func (r *run) ended(result schedule.Result) {
 		}
 	}
 	r.ends[id] = end
+	r.show(n, end, result.Err)
 	r.emit(end)
 }
 

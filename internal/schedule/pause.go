@@ -12,6 +12,7 @@ import (
 // given. The error is the context's cause if that ended first.
 func Pause(ctx context.Context, d time.Duration) error {
 	s, ok := ctx.Value(seatKey{}).(*seat)
+	ok = ok && s.slot
 	if ok {
 		s.done <- outcome{name: s.name, pauses: true}
 	}
@@ -35,9 +36,19 @@ func Pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// seat lets a step that has a slot speak to its runner.
+// Tell has the gates of a run look again, since something has changed that they
+// look at. ctx is the one that the calling step was given. It returns when the
+// runner has heard of it.
+func Tell(ctx context.Context) {
+	if s, ok := ctx.Value(seatKey{}).(*seat); ok {
+		s.done <- outcome{name: s.name, tells: true}
+	}
+}
+
+// seat lets a step speak to its runner.
 type seat struct {
 	name string
+	slot bool
 	done chan<- outcome
 }
 
@@ -53,6 +64,7 @@ type pausing struct {
 // outcome is its end.
 func (r *runner) pause(out outcome) bool {
 	switch {
+	case out.tells:
 	case out.pauses:
 		r.idle[out.name] = true
 		r.slots--

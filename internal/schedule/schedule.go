@@ -9,6 +9,7 @@ package schedule
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -22,6 +23,9 @@ type Step struct {
 	Name string
 	// Needs names the steps that must have succeeded before this starts.
 	Needs []string
+	// After names steps that this one comes after in the order of the graph
+	// without needing them: they may fail. They count for cycles.
+	After []string
 	// Slot says that the step takes one of the workers while it runs.
 	// Steps that only wait for something take none, so that waiting never
 	// keeps others from working.
@@ -29,6 +33,14 @@ type Step struct {
 	// Run does the work. It should return soon after the context ends. It
 	// may return what has to be done besides, which it only now knows.
 	Run func(context.Context) (Growth, error)
+	// Open makes the step a gate, which has no Run: it succeeds when Open
+	// says true, and fails with Open's error. Open is asked when the gate's
+	// needs have succeeded, and again with everything that happens in the
+	// run: when a step ends, and when a running one calls Tell. It is called
+	// on the goroutine of Run, so it must be quick; a gate holds no worker.
+	// With last set nothing else can happen any more, as all that is left
+	// waits for gates: what is not open then fails.
+	Open func(ctx context.Context, last bool) (bool, error)
 }
 
 // Growth is what a step adds to the run when it succeeds.
@@ -38,6 +50,8 @@ type Growth struct {
 	// Needs adds needs to steps, by name, that have not started yet. A step
 	// can be sure that one has not if that one needs it.
 	Needs map[string][]string
+	// After does the same for what steps come after.
+	After map[string][]string
 }
 
 // State is how a step ended.
@@ -106,13 +120,18 @@ func Run(ctx context.Context, steps []Step, o Options) ([]Result, error) {
 	return r.results, nil
 }
 
+// ErrShut is how a gate fails that was not open when nothing else could happen
+// any more.
+var ErrShut = errors.New("the gate stays shut")
+
 // outcome is what a step tells the runner: its end, or that it gives up its
-// slot, or that it wants it back.
+// slot, or that it wants it back, or that gates should look again.
 type outcome struct {
 	name   string
 	growth Growth
 	err    error
 
+	tells   bool
 	pauses  bool
 	resumes chan struct{}
 }
@@ -136,8 +155,12 @@ type runner struct {
 func (r *runner) loop(ctx context.Context) {
 	cancelled := ctx.Done()
 	for {
-		r.start(ctx)
+		for r.start(ctx) {
+		}
 		if r.running == 0 {
+			if r.lastCall(ctx) {
+				continue
+			}
 			return
 		}
 		select {
@@ -152,9 +175,13 @@ func (r *runner) loop(ctx context.Context) {
 }
 
 // start starts, ends as skipped or ends as cancelled all that can be, in the
-// graph's order. One pass is enough: a step comes after all that it needs.
-func (r *runner) start(ctx context.Context) {
+// graph's order. For all but gates one pass is enough, since a step comes after
+// all that it needs; what a gate looks at may end later in a pass. again says
+// that one ended and another pass is due.
+func (r *runner) start(ctx context.Context) (again bool) {
 	r.resume()
+	ended := len(r.results)
+	gates := false
 	for _, name := range r.order {
 		if r.started[name] || r.states[name] != nil {
 			continue
@@ -170,26 +197,59 @@ func (r *runner) start(ctx context.Context) {
 			r.end(Result{Name: name, State: Cancelled, Cause: r.stopped})
 		case open || step.Slot && r.slots >= max(r.options.Workers, 1):
 			continue
+		case step.Open != nil:
+			gates = true
+			r.ask(ctx, step, false)
 		default:
 			r.started[name] = true
 			r.running++
 			stepCtx := ctx
 			if step.Slot {
 				r.slots++
-				stepCtx = context.WithValue(ctx, seatKey{}, &seat{name: name, done: r.done})
 			}
+			stepCtx = context.WithValue(ctx, seatKey{}, &seat{name: name, slot: step.Slot, done: r.done})
 			go func() {
 				growth, err := step.Run(stepCtx)
 				r.done <- outcome{name: name, growth: growth, err: err}
 			}()
 		}
 	}
+	return gates && len(r.results) > ended
+}
+
+// ask asks a gate whether it is open.
+func (r *runner) ask(ctx context.Context, gate Step, last bool) {
+	open, err := gate.Open(ctx, last)
+	switch {
+	case err == nil && open:
+		r.end(Result{Name: gate.Name, State: Succeeded})
+	case err == nil && !last:
+	case err == nil:
+		r.fail(ctx, gate.Name, ErrShut)
+	default:
+		r.fail(ctx, gate.Name, err)
+	}
+}
+
+// lastCall asks the first gate that all else waits for one last time. It is for
+// when nothing runs; what it says may let others run, or open other gates.
+func (r *runner) lastCall(ctx context.Context) bool {
+	for _, name := range r.order {
+		if r.states[name] != nil || r.steps[name].Open == nil {
+			continue
+		}
+		if open, state, _ := r.blocked(name); !open && state == Succeeded {
+			r.ask(ctx, r.steps[name], true)
+			return true
+		}
+	}
+	return false
 }
 
 // blocked says whether a need is still open, and which state a failed,
 // skipped or cancelled need forces on the step.
 func (r *runner) blocked(name string) (open bool, forced State, cause string) {
-	for _, need := range r.graph.Needs(name) {
+	for _, need := range r.steps[name].Needs {
 		state := r.states[need]
 		if state == nil {
 			open = true
@@ -214,18 +274,23 @@ func (r *runner) finish(ctx context.Context, out outcome) {
 	if err == nil {
 		err = r.grow(out.growth, out.name)
 	}
-	switch {
-	case err == nil:
-		r.end(Result{Name: out.name, State: Succeeded})
-	case ctx.Err() != nil:
-		r.end(Result{Name: out.name, State: Cancelled, Err: err})
-	default:
-		harmless := r.options.Harmless != nil && r.options.Harmless(err)
-		if r.options.StopOnFailure && r.stopped == "" && !harmless {
-			r.stopped = out.name
-		}
-		r.end(Result{Name: out.name, State: Failed, Err: err})
+	if err != nil {
+		r.fail(ctx, out.name, err)
+		return
 	}
+	r.end(Result{Name: out.name, State: Succeeded})
+}
+
+func (r *runner) fail(ctx context.Context, name string, err error) {
+	if ctx.Err() != nil {
+		r.end(Result{Name: name, State: Cancelled, Err: err})
+		return
+	}
+	harmless := r.options.Harmless != nil && r.options.Harmless(err)
+	if r.options.StopOnFailure && r.stopped == "" && !harmless {
+		r.stopped = name
+	}
+	r.end(Result{Name: name, State: Failed, Err: err})
 }
 
 func (r *runner) end(result Result) {
@@ -240,10 +305,10 @@ func (r *runner) end(result Result) {
 // grow adds steps and needs if the graph stays sound; by names the step that
 // they come from. On an error nothing has changed.
 func (r *runner) grow(growth Growth, by string) error {
-	if by != "" && len(growth.Steps) == 0 && len(growth.Needs) == 0 {
+	if by != "" && len(growth.Steps) == 0 && len(growth.Needs) == 0 && len(growth.After) == 0 {
 		return nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(growth.Needs)) {
+	for _, name := range slices.Concat(slices.Sorted(maps.Keys(growth.Needs)), slices.Sorted(maps.Keys(growth.After))) {
 		if r.started[name] || r.states[name] != nil {
 			return fmt.Errorf("%s would add needs to %s, which has started", by, name)
 		}
@@ -251,22 +316,22 @@ func (r *runner) grow(growth Growth, by string) error {
 	added := map[string]Step{}
 	var vertices []graph.Vertex
 	for _, step := range growth.Steps {
+		step.Needs = inOrder(step.Needs)
 		added[step.Name] = step
-		vertices = append(vertices, graph.Vertex{Name: step.Name, Needs: step.Needs})
+		vertices = append(vertices, graph.Vertex{Name: step.Name, Needs: slices.Concat(step.Needs, step.After)})
 	}
 	for name, step := range r.steps {
-		needs := slices.Concat(step.Needs, growth.Needs[name])
+		needs := slices.Concat(step.Needs, step.After, growth.Needs[name], growth.After[name])
 		vertices = append(vertices, graph.Vertex{Name: name, Needs: needs})
 	}
 	g, err := graph.New(vertices)
 	if err != nil {
 		return err
 	}
-	for name, needs := range growth.Needs {
-		if step, ok := r.steps[name]; ok {
-			step.Needs = slices.Concat(step.Needs, needs)
-			r.steps[name] = step
-		}
+	for name, step := range r.steps {
+		step.Needs = inOrder(slices.Concat(step.Needs, growth.Needs[name]))
+		step.After = slices.Concat(step.After, growth.After[name])
+		r.steps[name] = step
 	}
 	maps.Copy(r.steps, added)
 	if r.started == nil {
@@ -274,4 +339,12 @@ func (r *runner) grow(growth Growth, by string) error {
 	}
 	r.graph, r.order = g, g.Order()
 	return nil
+}
+
+// inOrder puts needs in an order that does not depend on the caller's: the first
+// of several that failed is the cause that is told.
+func inOrder(needs []string) []string {
+	needs = slices.Clone(needs)
+	slices.Sort(needs)
+	return slices.Compact(needs)
 }
