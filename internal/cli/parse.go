@@ -45,7 +45,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		Concurrency:       c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),
 		StopOnFailure: !c.Bool("keep-going"), NoFailFast: c.Bool("no-fail-fast"),
 		AdditiveCELDependencyCheck: c.Bool("additive-cel-dependency-check"),
-		AllowRollback: c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
+		AllowRollback:              c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
 		AllowDelete: each(c, "allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
 	}
 	if remote(o.Source.Repo) && o.Source.Revision == "" && p.serves(o.Source.Repo) {
