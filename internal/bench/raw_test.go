@@ -35,7 +35,7 @@ func render(tb testing.TB, tree fs.FS) [][]flux.Object {
 	tb.Helper()
 	var all [][]flux.Object
 	for _, k := range kustomizations(tb, tree) {
-		built, err := build.Build(tb.Context(), tree, k)
+		built, err := build.Build(tb.Context(), tree, k, build.Options{})
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func render(tb testing.TB, tree fs.FS) [][]flux.Object {
 func kustomizations(tb testing.TB, tree fs.FS) []*flux.Kustomization {
 	tb.Helper()
 	root := discover.DefaultRoot(Entry, namespace)
-	built, err := build.Build(tb.Context(), tree, root)
+	built, err := build.Build(tb.Context(), tree, root, build.Options{})
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func TestBuildRefusesAliasBomb(t *testing.T) {
 	tree := fstest.MapFS{"apps/bomb.yaml": {Data: []byte(bomb(8))}}
 	k := &flux.Kustomization{ID: flux.ID{Namespace: "flux-system", Name: "apps"}}
 	k.Spec.Path = "apps"
-	_, err := Build(t.Context(), tree, k)
+	_, err := Build(t.Context(), tree, k, Options{})
 	if err == nil || !strings.Contains(err.Error(), "apps/bomb.yaml") || !strings.Contains(err.Error(), "aliases expand") {
 		t.Errorf("error %v", err)
 	}

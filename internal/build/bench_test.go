@@ -25,7 +25,7 @@ func BenchmarkHundred(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if _, err := build.Build(context.Background(), tree, k); err != nil {
+			if _, err := build.Build(context.Background(), tree, k, build.Options{}); err != nil {
 				b.Fatal(err)
 			}
 		}

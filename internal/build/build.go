@@ -43,6 +43,13 @@ type Result struct {
 	Notices []Notice
 }
 
+// Options are what a run can choose. The zero value is what Flux does.
+type Options struct {
+	// NoRemoteBases fails builds that would fetch anything from a network
+	// or from another repository (S2.34).
+	NoRemoteBases bool
+}
+
 // turn is held by the one build that runs (S2.35). It is a channel so that
 // waiting for it ends with the context.
 var turn = make(chan struct{}, 1)
@@ -55,7 +62,7 @@ var turn = make(chan struct{}, 1)
 // a download that kustomize has begun ends by itself and keeps later builds
 // waiting until then. Build is safe for concurrent use; the tree must not
 // change while it runs.
-func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, error) {
+func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Options) (Result, error) {
 	select {
 	case turn <- struct{}{}:
 	case <-ctx.Done():
@@ -68,7 +75,7 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, erro
 	done := make(chan outcome, 1)
 	go func() {
 		defer func() { <-turn }()
-		b := &builder{k: k, tree: newOverlay(tree)}
+		b := &builder{k: k, tree: newOverlay(tree, !options.NoRemoteBases), options: options}
 		result, err := b.build()
 		done <- outcome{result, err}
 	}()
@@ -82,8 +89,9 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization) (Result, erro
 
 // builder is one build.
 type builder struct {
-	k    *flux.Kustomization
-	tree *overlay
+	k       *flux.Kustomization
+	tree    *overlay
+	options Options
 
 	// file is the kustomization file of the folder, as a path in the tree;
 	// generated says that the tree does not have it.
@@ -108,6 +116,11 @@ func (b *builder) build() (result Result, err error) {
 	manifest, err := b.generate()
 	if err != nil {
 		return Result{}, err
+	}
+	if b.options.NoRemoteBases {
+		if err := b.remoteBases(manifest); err != nil {
+			return Result{}, err
+		}
 	}
 	if err := b.write(manifest, true); err != nil {
 		return Result{}, err

@@ -141,7 +141,7 @@ func TestBuild(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			c := load(t, file)
-			result, err := build.Build(context.Background(), c.tree, c.k)
+			result, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
 			got := render(t, result, err)
 			isWant := func(f txtar.File) bool { return strings.HasPrefix(f.Name, "want-") }
 			if *update {
@@ -175,7 +175,7 @@ func TestFiles(t *testing.T) {
 		"base/kustomization.yaml": {Data: []byte("resources: [a.yaml]\n")},
 		"base/a.yaml":             {Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")},
 	}
-	result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")))
+	result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +190,7 @@ func TestFiles(t *testing.T) {
 func TestPaths(t *testing.T) {
 	tree := fstest.MapFS{"a/b/x.yaml": {Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n")}}
 	for _, p := range []string{"a/b", "./a/b", "/a/b", "a/b/", "a/../a/b", "../../a/b", "", ".", "/", "../.."} {
-		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: "+fmt.Sprintf("%q", p)+"}")))
+		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: "+fmt.Sprintf("%q", p)+"}")), build.Options{})
 		if err != nil {
 			t.Errorf("%q: %v", p, err)
 			continue
@@ -206,19 +206,19 @@ func TestPaths(t *testing.T) {
 func TestOneBuildDoesNotReachTheNext(t *testing.T) {
 	with := load(t, "testdata/openapi.txtar")
 	plain := load(t, "testdata/s2.26-unknown-kind.txtar")
-	first, err := build.Build(context.Background(), plain.tree, plain.k)
+	first, err := build.Build(context.Background(), plain.tree, plain.k, build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := build.Build(context.Background(), with.tree, with.k); err != nil {
+	if _, err := build.Build(context.Background(), with.tree, with.k, build.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	broken := load(t, "testdata/openapi.txtar")
 	broken.tree["app/a.yaml"] = &fstest.MapFile{Data: []byte("a: b: c")}
-	if _, err := build.Build(context.Background(), broken.tree, broken.k); err == nil {
+	if _, err := build.Build(context.Background(), broken.tree, broken.k, build.Options{}); err == nil {
 		t.Error("no error of a broken file")
 	}
-	second, err := build.Build(context.Background(), plain.tree, plain.k)
+	second, err := build.Build(context.Background(), plain.tree, plain.k, build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,11 +250,11 @@ func TestLinksAreNoFiles(t *testing.T) {
 		}
 	}
 	tree := os.DirFS(filepath.Join(dir, "tree"))
-	result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")))
+	result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err != nil || len(result.Objects) != 1 || result.Objects[0].GetName() != "a" {
 		t.Errorf("%v, %v", result.Objects, err)
 	}
-	_, err = build.Build(context.Background(), tree, parse(t, []byte("spec: {path: listed}")))
+	_, err = build.Build(context.Background(), tree, parse(t, []byte("spec: {path: listed}")), build.Options{})
 	all := flux.Problems(err)
 	if len(all) != 2 || !strings.Contains(all[0].Error(), `"folder/secret.yaml" does not exist`) || !strings.Contains(all[1].Error(), `"link.yaml" does not exist`) {
 		t.Errorf("errors %v", err)
@@ -278,7 +278,7 @@ func TestDiskIsInvisible(t *testing.T) {
 	}
 	for _, name := range []string{"/etc/passwd", filepath.Join(old, "x.txt"), "../../.." + filepath.Join(old, "x.txt")} {
 		tree := fstest.MapFS{"app/kustomization.yaml": {Data: []byte("configMapGenerator:\n- name: x\n  files: [\"k=" + name + "\"]\n")}}
-		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")))
+		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: app}")), build.Options{})
 		if err == nil {
 			t.Errorf("%s was read: %v", name, result.Objects)
 		}
@@ -304,7 +304,7 @@ func TestNothingIsPrinted(t *testing.T) {
 	}
 	os.Stderr = w
 	c := load(t, "testdata/s2.13-deprecated.txtar")
-	result, err := build.Build(context.Background(), c.tree, c.k)
+	result, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
 	restored := os.Stderr == w
 	os.Stderr = stderr
 	if err != nil {
@@ -333,7 +333,7 @@ func TestStopped(t *testing.T) {
 	for range 20 {
 		// Whether the turn or the end of the context is seen first is a
 		// matter of chance; the result is not.
-		_, err := build.Build(ctx, c.tree, c.k)
+		_, err := build.Build(ctx, c.tree, c.k, build.Options{})
 		if err != nil && !strings.Contains(err.Error(), "interrupted") {
 			t.Errorf("error %v", err)
 		}
@@ -343,7 +343,7 @@ func TestStopped(t *testing.T) {
 // TestConcurrent (S2.35): builds may be asked for at the same time.
 func TestConcurrent(t *testing.T) {
 	c := load(t, "testdata/s2.14-spec.txtar")
-	want, err := build.Build(context.Background(), c.tree, c.k)
+	want, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestConcurrent(t *testing.T) {
 	texts := make(chan string)
 	for range 8 {
 		go func() {
-			result, err := build.Build(context.Background(), c.tree, c.k)
+			result, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
 			if err != nil {
 				texts <- err.Error()
 				return
@@ -379,7 +379,7 @@ func TestGradeAPI(t *testing.T) {
 		"apps/staging":                "Deployment Service Job Service StatefulSet GradeBook ConfigMap",
 		"apps/base/grade-web":         "Deployment Ingress Service",
 	} {
-		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: "+p+"}")))
+		result, err := build.Build(context.Background(), tree, parse(t, []byte("spec: {path: "+p+"}")), build.Options{})
 		if err != nil {
 			t.Errorf("%s: %v", p, err)
 			continue

@@ -274,41 +274,9 @@ func (v *visitor) folder(dir string) {
 }
 
 func (v *visitor) kustomization(dir, file string, doc *yaml.Node) {
-	for _, field := range []string{"resources", "bases", "components"} {
-		for _, n := range items(child(doc, field)) {
-			v.reference(dir, file, field, n, true)
-		}
-	}
-	for _, field := range []string{"crds", "configurations"} {
-		for _, n := range items(child(doc, field)) {
-			v.reference(dir, file, field, n, false)
-		}
-	}
-	for _, n := range items(child(doc, "patchesStrategicMerge")) {
-		if !strings.Contains(n.Value, "\n") && !strings.HasPrefix(strings.TrimSpace(n.Value), "{") {
-			v.reference(dir, file, "patchesStrategicMerge", n, false)
-		}
-	}
-	for _, field := range []string{"patches", "patchesJson6902", "replacements"} {
-		for _, n := range items(child(doc, field)) {
-			v.reference(dir, file, field, child(n, "path"), false)
-		}
-	}
-	for _, field := range []string{"configMapGenerator", "secretGenerator"} {
-		for _, g := range items(child(doc, field)) {
-			v.reference(dir, file, field, child(g, "env"), false)
-			for _, list := range []string{"files", "envs"} {
-				for _, n := range items(child(g, list)) {
-					entry := *n
-					if _, name, ok := strings.Cut(n.Value, "="); ok && list == "files" {
-						entry.Value = name
-					}
-					v.reference(dir, file, field, &entry, false)
-				}
-			}
-		}
-	}
-	v.reference(dir, file, "openapi", child(child(doc, "openapi"), "path"), false)
+	references(doc, func(field string, n *yaml.Node, folders bool) {
+		v.reference(dir, file, field, n, folders)
+	})
 }
 
 // reference looks at one path that a kustomization file names.

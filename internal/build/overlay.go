@@ -29,17 +29,19 @@ const mount = "/.tree"
 type overlay struct {
 	tree    fs.FS
 	links   bool
+	clones  bool // kustomize may read the clones that it makes
 	started time.Time
 	written map[string][]byte
 	content map[string][]byte
 	onRead  func(name string, data []byte)
 }
 
-func newOverlay(tree fs.FS) *overlay {
+func newOverlay(tree fs.FS, clones bool) *overlay {
 	_, links := tree.(fs.ReadLinkFS)
 	return &overlay{
 		tree:    tree,
 		links:   links,
+		clones:  clones,
 		started: time.Now(),
 		written: map[string][]byte{},
 		content: map[string][]byte{},
@@ -71,7 +73,7 @@ func outside(op, name string) error {
 // build: a private folder with kustomize's random name, younger than the
 // build. An older one belongs to somebody else.
 func (o *overlay) clone(name string) bool {
-	if !filepath.IsAbs(name) {
+	if !o.clones || !filepath.IsAbs(name) {
 		return false
 	}
 	temp, err := filepath.EvalSymlinks(os.TempDir())

@@ -7,12 +7,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/build"
+	"github.com/sluicerun/sluice/internal/flux"
 )
 
 func remote(resource string) fstest.MapFS {
@@ -32,14 +34,14 @@ func TestRemoteFile(t *testing.T) {
 		_, _ = w.Write([]byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n"))
 	}))
 	defer server.Close()
-	result, err := build.Build(context.Background(), remote(server.URL+"/x.yaml"), parse(t, []byte("spec: {path: app}")))
+	result, err := build.Build(context.Background(), remote(server.URL+"/x.yaml"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(result.Objects) != 2 || result.Objects[1].GetName() != "p-x" || result.Objects[1].File != "" {
 		t.Errorf("objects %v", result.Objects)
 	}
-	_, err = build.Build(context.Background(), remote(server.URL+"/gone.yaml"), parse(t, []byte("spec: {path: app}")))
+	_, err = build.Build(context.Background(), remote(server.URL+"/gone.yaml"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err == nil || !strings.Contains(err.Error(), "404") || !strings.Contains(err.Error(), "app/kustomization.yaml") || !strings.Contains(err.Error(), server.URL+"/gone.yaml") {
 		t.Errorf("error %v", err)
 	}
@@ -60,7 +62,7 @@ func TestRemoteFileThatHangs(t *testing.T) {
 		cancel()
 	}()
 	begin := time.Now()
-	_, err := build.Build(ctx, remote(server.URL+"/x.yaml"), parse(t, []byte("spec: {path: app}")))
+	_, err := build.Build(ctx, remote(server.URL+"/x.yaml"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err == nil || !strings.Contains(err.Error(), "build stopped: context canceled") {
 		t.Errorf("error %v", err)
 	}
@@ -92,7 +94,7 @@ func TestRemoteRepository(t *testing.T) {
 			t.Fatalf("git %v: %v: %s", args, err, out)
 		}
 	}
-	result, err := build.Build(context.Background(), remote("file://"+repo+"?ref=main"), parse(t, []byte("spec: {path: app}")))
+	result, err := build.Build(context.Background(), remote("file://"+repo+"?ref=main"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,8 +105,140 @@ func TestRemoteRepository(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	_, err = build.Build(context.Background(), remote("file://"+repo+"?ref=none"), parse(t, []byte("spec: {path: app}")))
+	_, err = build.Build(context.Background(), remote("file://"+repo+"?ref=none"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err == nil || !strings.Contains(err.Error(), "app/kustomization.yaml") || !strings.Contains(err.Error(), "none") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestNoRemoteBases (S2.34): with the flag everything that kustomize would
+// fetch is an error with its place, all of them at once, and nothing is asked
+// of the network. What only looks like it is not.
+func TestNoRemoteBases(t *testing.T) {
+	asked := make(chan string, 100)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { asked <- r.URL.Path }))
+	defer server.Close()
+	manifest := func(name string) *fstest.MapFile {
+		return &fstest.MapFile{Data: []byte("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: " + name + "}\n")}
+	}
+	tree := fstest.MapFS{
+		"app/kustomization.yaml": {Data: []byte(strings.ReplaceAll(`resources:
+- a.yaml
+- URL/x.yaml
+- https://user:hunter2@example.com/org/repo//path?ref=v1
+- github.com/org/repo
+- git@example.com:org/repo.git
+- ../base
+- team@v2/a.yaml
+components:
+- ssh://git@example.com/org/repo
+openapi:
+  path: URL/schema.json
+patches:
+- path: URL/patch.yaml
+configMapGenerator:
+- name: c
+  files: [k=URL/file.txt, local.txt]
+  envs: ["URL/x.env"]
+generators:
+- gen.yaml
+transformers:
+- |-
+  apiVersion: builtin
+  kind: PatchTransformer
+  metadata: {name: p}
+  path: URL/inline.yaml
+`, "URL", server.URL))},
+		"app/a.yaml":              manifest("a"),
+		"app/team@v2/a.yaml":      manifest("team"),
+		"app/local.txt":           {Data: []byte("x")},
+		"app/gen.yaml":            {Data: []byte("apiVersion: builtin\nkind: ConfigMapGenerator\nmetadata: {name: g}\nfiles:\n- " + server.URL + "/gen.txt\n")},
+		"base/kustomization.yaml": {Data: []byte("resources:\n- b.yaml\n- file:///somewhere/else\n")},
+		"base/b.yaml":             manifest("b"),
+	}
+	only := build.Options{NoRemoteBases: true}
+	k := parse(t, []byte("spec: {path: app, configMapGenerator: [{name: d, files: ['"+server.URL+"/own.txt']}]}"))
+	_, err := build.Build(context.Background(), tree, k, only)
+	var got []string
+	for _, e := range flux.Problems(err) {
+		got = append(got, strings.ReplaceAll(e.Error(), server.URL, "URL"))
+		if !strings.Contains(e.Hint(), "copy it into the repository") {
+			t.Errorf("hint %q", e.Hint())
+		}
+	}
+	const why = ` is remote, which --no-remote-bases forbids`
+	want := []string{
+		`flux-system/app: app/gen.yaml:5: generators: "URL/gen.txt"` + why,
+		`flux-system/app: app/kustomization.yaml:3: resources: "URL/x.yaml"` + why,
+		`flux-system/app: app/kustomization.yaml:4: resources: "https://user:xxxxx@example.com/org/repo//path?ref=v1"` + why,
+		`flux-system/app: app/kustomization.yaml:5: resources: "github.com/org/repo"` + why,
+		`flux-system/app: app/kustomization.yaml:6: resources: "git@example.com:org/repo.git"` + why,
+		`flux-system/app: app/kustomization.yaml:10: components: "ssh://git@example.com/org/repo"` + why,
+		`flux-system/app: app/kustomization.yaml:12: openapi: "URL/schema.json"` + why,
+		`flux-system/app: app/kustomization.yaml:14: patches: "URL/patch.yaml"` + why,
+		`flux-system/app: app/kustomization.yaml:17: configMapGenerator: "URL/file.txt"` + why,
+		`flux-system/app: app/kustomization.yaml:18: configMapGenerator: "URL/x.env"` + why,
+		`flux-system/app: app/kustomization.yaml:22: transformers: "URL/inline.yaml"` + why,
+		`flux-system/app: base/kustomization.yaml:3: resources: "file:///somewhere/else"` + why,
+		`flux-system/app: clusters/app.yaml:3: spec.configMapGenerator[0]: "URL/own.txt"` + why,
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	select {
+	case file := <-asked:
+		t.Errorf("%s was downloaded", file)
+	default:
+	}
+
+	// A generated file has no names of its own; a folder below has.
+	generated := fstest.MapFS{"app/sub/kustomization.yaml": {Data: []byte("resources:\n- github.com/org/repo\n")}, "app/a.yaml": manifest("a")}
+	_, err = build.Build(context.Background(), generated, parse(t, []byte("spec: {path: app}")), only)
+	if err == nil || !strings.Contains(err.Error(), `app/sub/kustomization.yaml:2: resources: "github.com/org/repo"`) {
+		t.Errorf("error %v", err)
+	}
+
+	// Without anything remote the flag changes nothing.
+	c := load(t, "testdata/s2.14-spec.txtar")
+	free, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound, err := build.Build(context.Background(), c.tree, c.k, only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := render(t, free, nil), render(t, bound, nil); string(a[0].Data) != string(b[0].Data) {
+		t.Errorf("got\n%s\nwant\n%s", b[0].Data, a[0].Data)
+	}
+}
+
+// TestRemoteSchema (S2.26): a schema by URL adds to the built-in one as a file
+// does, and is gone in the next build.
+func TestRemoteSchema(t *testing.T) {
+	c := load(t, "testdata/s2.26-schema-merges.txtar")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write(c.tree["app/schema.json"].Data)
+	}))
+	defer server.Close()
+	want, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.tree["app/kustomization.yaml"].Data = []byte("resources: [a.yaml, d.yaml]\nopenapi: {path: '" + server.URL + "/schema.json'}\n")
+	got, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := render(t, got, nil), render(t, want, nil); string(a[0].Data) != string(b[0].Data) {
+		t.Errorf("got\n%s\nwant\n%s", a[0].Data, b[0].Data)
+	}
+	c.tree["app/kustomization.yaml"].Data = []byte("resources: [a.yaml, d.yaml]\n")
+	after, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a, b := render(t, after, nil), render(t, want, nil); string(a[0].Data) == string(b[0].Data) {
+		t.Error("the schema is still there")
 	}
 }

@@ -39,6 +39,8 @@ func repoFlags() []cli.Flag {
 			Usage: "fail on a ${variable} that nothing sets and that has no default, as Flux does; false: it becomes empty"},
 		&cli.StringFlag{Name: "substitute-precedence", Value: "inline", EnvVars: env("SUBSTITUTE_PRECEDENCE"), Category: whatGroup,
 			Usage: "`WHICH` of two values wins: inline (postBuild.substitute, as Flux) or from (postBuild.substituteFrom)"},
+		&cli.BoolFlag{Name: "no-remote-bases", EnvVars: env("NO_REMOTE_BASES"), Category: whatGroup,
+			Usage: "fail if a kustomization file names a repository to clone or a file to download"},
 	}
 }
 

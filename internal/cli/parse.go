@@ -40,6 +40,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		StateNamespace: c.String("state-namespace"),
 		Only:           each(c, "only"), Skip: each(c, "skip"),
 		Strict:                c.Bool("strict-substitution"),
+		NoRemoteBases:         c.Bool("no-remote-bases"),
 		DefaultServiceAccount: c.String("default-service-account"), OverrideManagers: each(c, "override-manager"),
 		MigrateAPIVersion: c.Bool("migrate-api-version"),
 		Concurrency:       c.Int("concurrency"), Retries: c.Int("retries"), Timeout: c.Duration("timeout"),

@@ -186,7 +186,7 @@ func (r *run) unmatched() []event.Failure {
 
 // render runs kustomize for a node.
 func (r *run) render(ctx context.Context, n *node) []event.Failure {
-	result, err := build.Build(ctx, n.tree, n.Kustomization)
+	result, err := build.Build(ctx, n.tree, n.Kustomization, build.Options{NoRemoteBases: r.options.NoRemoteBases})
 	for _, notice := range result.Notices {
 		object := notice.Object
 		if object == flux.KustomizationKind+"/"+n.ID.String() {

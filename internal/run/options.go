@@ -51,6 +51,9 @@ type Options struct {
 	// substitute (S3.4).
 	Precedence substitute.Precedence
 
+	// NoRemoteBases forbids builds to fetch anything (S2.34).
+	NoRemoteBases bool
+
 	// DefaultServiceAccount is what Kustomizations without an account of their
 	// own are applied as; it is in the namespace of each (S4.40).
 	DefaultServiceAccount string

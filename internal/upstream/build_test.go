@@ -137,7 +137,7 @@ func sluice(dir string, text []byte) outcome {
 		PatchesJSON6902:       loose.Spec.PatchesJSON6902,
 	}}
 	tree := os.DirFS(dir)
-	result, err := build.Build(context.Background(), tree, k)
+	result, err := build.Build(context.Background(), tree, k, build.Options{})
 	if err != nil {
 		return outcome{err: err}
 	}

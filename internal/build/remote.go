@@ -1,0 +1,165 @@
+package build
+
+import (
+	"fmt"
+	"io/fs"
+	"net/url"
+	"path"
+	"regexp"
+	"strings"
+
+	kustypes "sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/yaml"
+
+	"github.com/sluicerun/sluice/internal/flux"
+)
+
+// remoteBases returns a problem for everything in the build that kustomize
+// would fetch: repositories that it would clone and files that it would
+// download (S2.34). Flux stops at the clones only, after they have been made;
+// here nothing is fetched.
+func (b *builder) remoteBases(k kustypes.Kustomization) error {
+	r := &remotes{b: b, seen: map[string]bool{}}
+	if b.generated {
+		for _, entry := range k.Resources {
+			r.folder(path.Join(b.k.Path(), entry))
+		}
+	} else {
+		r.folder(b.k.Path())
+	}
+	for i, g := range b.k.Extra.ConfigMapGenerator {
+		var n yaml.Node
+		if err := n.Encode(g); err != nil {
+			continue // it has been read, so there is nothing to say about it
+		}
+		sources(&n, func(n *yaml.Node) {
+			if n != nil {
+				r.name("", b.k.File, fmt.Sprintf("spec.configMapGenerator[%d]", i), &yaml.Node{Value: n.Value, Line: b.k.Line})
+			}
+		})
+	}
+	return flux.JoinProblems(r.problems)
+}
+
+// remotes looks for what is remote in the files of a build, following what is
+// local. What cannot be read is passed over: kustomize will say so.
+type remotes struct {
+	b        *builder
+	seen     map[string]bool
+	problems []*flux.Problem
+}
+
+// folder looks at the kustomization file of a folder, if it has one.
+func (r *remotes) folder(dir string) {
+	if r.seen[dir] {
+		return
+	}
+	r.seen[dir] = true
+	for _, name := range kustomizationFiles {
+		file := path.Join(dir, name)
+		data, err := fs.ReadFile(r.b.tree.tree, file)
+		if err != nil {
+			continue
+		}
+		docs, err := documents(data)
+		if err != nil || len(docs) == 0 {
+			return
+		}
+		references(docs[0], func(field string, n *yaml.Node, folders bool) {
+			if local := r.name(dir, file, field, n); local != "" && folders {
+				r.folder(local)
+			}
+		})
+		for _, field := range []string{"generators", "transformers", "validators"} {
+			for _, n := range items(child(docs[0], field)) {
+				if inline(n) {
+					r.plugins(dir, file, field, []byte(n.Value), n.Line)
+				} else if local := r.name(dir, file, field, n); local != "" {
+					r.folder(local)
+					if data, err := fs.ReadFile(r.b.tree.tree, local); err == nil {
+						r.plugins(dir, local, field, data, 0)
+					}
+				}
+			}
+		}
+		return
+	}
+}
+
+// plugins looks at the configuration of generators and transformers, which may
+// stand inside a file: then line is where, and its own lines do not count.
+func (r *remotes) plugins(dir, file, field string, data []byte, line int) {
+	docs, err := documents(data)
+	if err != nil {
+		return
+	}
+	for _, d := range docs {
+		visit := func(n *yaml.Node) {
+			if n == nil {
+				return
+			}
+			at := *n
+			if line > 0 {
+				at.Line = line
+			}
+			r.name(dir, file, field, &at)
+		}
+		sources(d, visit)
+		visit(child(d, "path"))
+		for _, n := range items(child(d, "paths")) {
+			visit(n)
+		}
+		for _, n := range items(child(d, "replacements")) {
+			visit(child(n, "path"))
+		}
+	}
+}
+
+// name looks at one name. It returns the path in the tree of what is local.
+func (r *remotes) name(dir, file, field string, n *yaml.Node) (local string) {
+	if n == nil || n.Value == "" {
+		return ""
+	}
+	local = path.Join(dir, n.Value)
+	if !r.remote(local, n.Value) {
+		return local
+	}
+	r.problems = append(r.problems, &flux.Problem{
+		Kustomization: r.b.k.ID,
+		File:          file,
+		Line:          n.Line,
+		Err:           fmt.Errorf("%s: %q is remote, which --no-remote-bases forbids", field, redacted(n.Value)),
+		Remedy:        "copy it into the repository, or leave --no-remote-bases out",
+	})
+	return ""
+}
+
+// Kustomize's idea of what it can clone. A name without a scheme needs GitHub's
+// name, or a user and, after the host, more than one folder; that it is a file
+// of the tree comes first.
+var (
+	schemed   = regexp.MustCompile(`(?i)^(git::)?(ssh|https?|file)://`)
+	shortened = regexp.MustCompile(`(?i)^(git::)?(([a-z][a-z0-9-]*@)?github\.com[/:].|[a-z][a-z0-9-]*@[^/:]+[/:].*(/|\.git))`)
+)
+
+func (r *remotes) remote(local, name string) bool {
+	if schemed.MatchString(name) {
+		return true
+	}
+	if !shortened.MatchString(name) {
+		return false
+	}
+	info, err := r.b.tree.stat(local)
+	return err != nil || info.IsDir()
+}
+
+// redacted is a name without the password that a URL may hold.
+func redacted(name string) string {
+	if !strings.Contains(name, "@") {
+		return name
+	}
+	if u, err := url.Parse(name); err == nil {
+		return u.Redacted()
+	}
+	return name
+}
