@@ -15,6 +15,7 @@ import (
 	"github.com/fluxcd/pkg/ssa/jsondiff"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -434,7 +435,10 @@ func (r *runner) makeWay(ctx context.Context, st *step) bool {
 
 // passes reports whether a failure is worth a second look at the object.
 func (r *runner) passes(o flux.Object, err error) bool {
+	_, owned := apierrors.StatusCause(err, metav1.CauseTypeFieldManagerConflict)
 	switch {
+	case owned:
+		return false // a new reading does not change who owns a field
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		return true
 	case rehearse.IsUnknownResource(err):

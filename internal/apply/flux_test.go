@@ -33,7 +33,7 @@ import (
 // owner by owner, and so must the actions and the errors. At the end the two
 // change sides: what one has applied, the other finds as it should be.
 //
-// A scenario is a txtar archive of testdata/flux. Its files are steps, in
+// A scenario is a txtar archive of testdata. Its files are steps, in
 // order; $NS is the namespace, which also makes names of cluster-scoped objects
 // unique, and $CA a certificate. Objects of namespaced kinds are in $NS unless
 // they say otherwise.
@@ -62,7 +62,7 @@ import (
 //	error TEXT                          the last run failed, saying TEXT
 func TestAsFlux(t *testing.T) {
 	connect(t)
-	files, err := filepath.Glob("testdata/flux/*.txtar")
+	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no scenarios: %v", err)
 	}

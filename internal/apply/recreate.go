@@ -90,7 +90,8 @@ func onlyImmutable(err error) bool {
 		return immutableText.MatchString(s.Message)
 	}
 	for _, cause := range s.Details.Causes {
-		if !immutable.MatchString(afterValue(cause.Message)) {
+		message := strings.ReplaceAll(afterValue(cause.Message), "not immutable", "")
+		if !immutable.MatchString(message) {
 			return false
 		}
 	}

@@ -81,6 +81,72 @@ func TestS4_4S4_5S4_6Normalized(t *testing.T) {
 	}
 }
 
+// S4.4: the ports of containers get a protocol in every kind of workload; those
+// of init containers do not.
+func TestS4_4ProtocolOfEveryWorkload(t *testing.T) {
+	const pod = `{initContainers: [{name: i, ports: [{containerPort: 1}]}], containers: [{name: a, ports: [{containerPort: 2}, {containerPort: 3, protocol: UDP}]}, {name: b, ports: [{containerPort: 4}]}]}`
+	template := "{template: {spec: " + pod + "}}"
+	inTemplate := []string{"spec", "template", "spec"}
+	for kind, tc := range map[string]struct {
+		text string
+		at   []string
+	}{
+		"v1 Pod":              {pod, []string{"spec"}},
+		"apps/v1 Deployment":  {template, inTemplate},
+		"apps/v1 StatefulSet": {template, inTemplate},
+		"apps/v1 DaemonSet":   {template, inTemplate},
+		"apps/v1 ReplicaSet":  {template, inTemplate},
+		"batch/v1 Job":        {template, inTemplate},
+		"batch/v1 CronJob":    {"{jobTemplate: {spec: " + template + "}}", []string{"spec", "jobTemplate", "spec", "template", "spec"}},
+	} {
+		version, name, _ := strings.Cut(kind, " ")
+		o, dropped := normalizeOne(t, "apiVersion: "+version+"\nkind: "+name+"\nmetadata: {name: x}\nspec: "+tc.text)
+		if len(dropped) > 0 {
+			t.Errorf("%s: dropped %q", kind, dropped)
+		}
+		var got []any
+		for _, field := range []string{"initContainers", "containers"} {
+			list, _, _ := unstructured.NestedSlice(o.Object, append(slices.Clip(tc.at), field)...)
+			for _, c := range list {
+				ports, _ := c.(map[string]any)["ports"].([]any)
+				for _, p := range ports {
+					got = append(got, p.(map[string]any)["protocol"])
+				}
+			}
+		}
+		if want := []any{nil, "TCP", "UDP", "TCP"}; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: protocols %v, want %v", kind, got, want)
+		}
+	}
+}
+
+// S4.6: the creation time is null on all objects, and the status is gone from
+// all but definitions; roles are left alone.
+func TestS4_6CreationTimeAndStatus(t *testing.T) {
+	for _, tc := range []struct {
+		kind           string
+		status, nulled bool
+	}{
+		{"v1 ConfigMap", false, true},
+		{"apps/v1 Deployment", false, true},
+		{"example.com/v1 Gadget", false, true},
+		{"apiextensions.k8s.io/v1 CustomResourceDefinition", true, true},
+		{"rbac.authorization.k8s.io/v1 ClusterRole", true, false},
+		{"rbac.authorization.k8s.io/v1 Role", true, false},
+		{"rbac.authorization.k8s.io/v1 RoleBinding", false, true},
+	} {
+		version, name, _ := strings.Cut(tc.kind, " ")
+		o, _ := normalizeOne(t, "apiVersion: "+version+"\nkind: "+name+"\nmetadata: {name: x, creationTimestamp: \"2020-01-01T00:00:00Z\"}\nstatus: {phase: old}")
+		if _, there := o.Object["status"]; there != tc.status {
+			t.Errorf("%s: has a status: %t", tc.kind, there)
+		}
+		value, there, _ := unstructured.NestedFieldNoCopy(o.Object, "metadata", "creationTimestamp")
+		if nulled := there && value == nil; nulled != tc.nulled {
+			t.Errorf("%s: creation time %v", tc.kind, value)
+		}
+	}
+}
+
 // S11.20, S11.21: Secrets that nobody decrypted, all of them.
 func TestS11_20EncryptedSecrets(t *testing.T) {
 	text := "apiVersion: v1\nkind: Secret\nmetadata: {name: NAME, namespace: team}\ndata: {a: ENC}\nsops: {mac: x}\n"
