@@ -31,6 +31,8 @@ func repoFlags() []cli.Flag {
 			Usage: "read such variables from a `FILE`, one NAME=VALUE per line; --var wins over it"},
 		&cli.StringSliceFlag{Name: "source", EnvVars: env("SOURCE"), Category: whatGroup,
 			Usage: "serve a source from a local folder or repository, `KIND/NAMESPACE/NAME=PATH`; repeatable"},
+		&cli.BoolFlag{Name: "no-cross-namespace-refs", EnvVars: env("NO_CROSS_NAMESPACE_REFS"), Category: whatGroup,
+			Usage: "refuse a Kustomization whose sourceRef names another namespace than its own, as Flux's controller with this flag"},
 		&cli.StringSliceFlag{Name: "only", EnvVars: env("ONLY"), Category: whatGroup,
 			Usage: "run only Kustomizations that match the `GLOB` on namespace/name; what they depend on must be ready already; repeatable"},
 		&cli.StringSliceFlag{Name: "skip", EnvVars: env("SKIP"), Category: whatGroup,

@@ -224,6 +224,9 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		}
 		return nil, r.unbuilt(n, r.failuresOf(ctx, "substitute", n, err))
 	}
+	if n.sum, err = build.Digest(objects); err != nil {
+		return nil, r.unbuilt(n, r.failuresOf(ctx, "build", n, err))
+	}
 	found, err := discover.Split(n.ID, n.tree, objects)
 	if err != nil {
 		failures = append(failures, r.failuresOf(ctx, "discover", n, err)...)
@@ -247,6 +250,10 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	}
 	for _, child := range children {
 		if child.Spec.Suspend {
+			continue
+		}
+		if fail := r.crossNamespace(child); fail != nil {
+			failures = append(failures, r.unbuilt(child, []event.Failure{*fail})...)
 			continue
 		}
 		if !child.excluded {

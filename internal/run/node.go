@@ -30,6 +30,8 @@ type node struct {
 	// nil until built.
 	objects []flux.Object
 	built   bool
+	// sum is the digest of its build (S0.14), once it is built.
+	sum string
 	// children are the Kustomizations that its build holds.
 	children []flux.ID
 	// deferred says why the node can only be built when its turn comes.

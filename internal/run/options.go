@@ -32,6 +32,9 @@ type Options struct {
 	// Sources serves a source, named "Kind/namespace/name", from somewhere
 	// else than the cluster says: a local folder or repository.
 	Sources map[string]string
+	// NoCrossNamespaceRefs refuses a sourceRef to another namespace than the
+	// Kustomization's own (S1.6). dependsOn is not limited.
+	NoCrossNamespaceRefs bool
 
 	// Cluster says which API server, as whom.
 	Cluster cluster.Options

@@ -2,10 +2,7 @@ package run
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"sync"
 	"time"
 
@@ -158,21 +155,8 @@ var snapshotStatus = map[event.Result]string{
 	event.Ready: inventory.StatusSucceeded, event.Failed: inventory.StatusFailed, event.Unhealthy: inventory.StatusHealthCheckFailed,
 }
 
-// digest is the sum of what a node was built to, in the order of its build
-// (S0.14); false if it was not built.
-func (n *node) digest() (string, bool) {
-	if !n.built {
-		return "", false
-	}
-	sum := sha256.New()
-	encoder := json.NewEncoder(sum)
-	for _, o := range n.objects {
-		if err := encoder.Encode(o.Object); err != nil {
-			return "", false // not reached: it came from YAML and went to the server as JSON
-		}
-	}
-	return fmt.Sprintf("sha256:%x", sum.Sum(nil)), true
-}
+// digest is the sum of what a node was built to; false if it was not built.
+func (n *node) digest() (string, bool) { return n.sum, n.built }
 
 func (r *run) saveRecord(ctx context.Context, record *inventory.Record, at time.Time) error {
 	record.Updated, record.ToolVersion = at, r.options.Version

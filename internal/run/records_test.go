@@ -6,6 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
@@ -25,7 +26,11 @@ func TestConclude(t *testing.T) {
 	n.revision = "main@sha1:1"
 	record := inventory.NewRecord(id("root"), n.Kustomization)
 	end := func(result event.Result, objects ...flux.Object) {
-		n.objects = objects
+		n.objects, n.built = objects, true
+		var err error
+		if n.sum, err = build.Digest(objects); err != nil {
+			t.Fatal(err)
+		}
 		r.ends[n.ID] = event.NodeFinished{Result: result, Duration: time.Second}
 		r.conclude(record, n)
 	}

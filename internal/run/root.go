@@ -38,6 +38,10 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 			}
 			root = r.rootNode(self)
 			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
+			if fail := r.crossNamespace(root); fail != nil {
+				r.nodes.add(root)
+				return nil, []event.Failure{*fail}
+			}
 			tree, _, fail := r.ownTree(ctx, root)
 			if fail != nil {
 				r.nodes.add(root)

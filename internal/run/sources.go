@@ -66,6 +66,18 @@ func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failur
 	return fail("SourceForeign", fmt.Sprintf("is another repository (%s; this one is %s)", normal, r.commit.URL), serve)
 }
 
+// crossNamespace refuses a source in another namespace where that is forbidden,
+// in Flux's words (S1.6). It is the reference that counts, whatever serves it.
+func (r *run) crossNamespace(n *node) *event.Failure {
+	ref := n.Source()
+	if !r.options.NoCrossNamespaceRefs || ref.Namespace == n.Namespace {
+		return nil
+	}
+	return &event.Failure{Phase: "source", Reason: "AccessDenied", Node: n.ID.String(), File: n.File, Line: n.Line,
+		Text: fmt.Sprintf("%s: can't access '%s', cross-namespace references have been blocked", n.ID, ref),
+		Hint: fmt.Sprintf("declare the source in namespace %s, or leave out --no-cross-namespace-refs", n.Namespace)}
+}
+
 // mayRead is what to do about a source that cannot be read in the cluster.
 const mayRead = "allow the account that sluice runs as to get it, or add its manifest to the entry folder"
 
