@@ -50,6 +50,7 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 		APIVersion:  o.GetAPIVersion(),
 		Labels:      meta.Labels,
 		Annotations: meta.Annotations,
+		Open:        o.Open,
 		Parent:      s.parent,
 		File:        o.File,
 		Line:        Line(s.tree, o.File, o.Ref()),

@@ -25,7 +25,7 @@ func (At) sealed() {}
 // RunStarted opens every run.
 type RunStarted struct {
 	At
-	// Command is "run" or "plan".
+	// Command is "run", "plan", "check", "build" or "graph".
 	Command string `json:"command"`
 	// Version is sluice's own version.
 	Version string `json:"version"`
@@ -259,6 +259,10 @@ const (
 	Excluded Result = "excluded"
 	// Cancelled: the run was stopped before or while it ran.
 	Cancelled Result = "cancelled"
+	// ResultPlanned and ResultValid: in order, as far as the command looked;
+	// it was not to be applied.
+	ResultPlanned Result = "planned"
+	ResultValid   Result = "valid"
 )
 
 // NodeFinished ends a Kustomization.
@@ -313,6 +317,12 @@ const (
 	VerdictRefused Verdict = "refused"
 	// VerdictUnhealthy: applied, but not healthy in time (5).
 	VerdictUnhealthy Verdict = "unhealthy"
+	// VerdictPlanned: a plan was made, and a run would begin (0, or 2 if
+	// there are changes and that was asked for). Nothing was written.
+	VerdictPlanned Verdict = "planned"
+	// VerdictValid: everything builds and fits together (0). Nothing is
+	// said about a cluster.
+	VerdictValid Verdict = "valid"
 	// VerdictCancelled: stopped by a signal (130, 143).
 	VerdictCancelled Verdict = "cancelled"
 )

@@ -60,6 +60,10 @@ type Kustomization struct {
 	// Extra holds what v1's types have no field for.
 	Extra Extra
 
+	// Open are the variables that were left in its manifest as they are;
+	// see [Object].
+	Open []string
+
 	// Parent is the Kustomization whose build holds this one; zero for
 	// the root of a run.
 	Parent ID

@@ -11,6 +11,11 @@ type Object struct {
 	// object was read from, or of the kustomization file whose generator
 	// made it; empty when the build does not know.
 	File string
+
+	// Open are the names of variables that were left in it as they are,
+	// since nobody there could tell their values (a build without a
+	// cluster). It must not be applied while there are any.
+	Open []string
 }
 
 // Ref returns the reference to the object.

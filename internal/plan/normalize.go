@@ -25,7 +25,9 @@ type Dropped struct {
 // Normalize returns the objects in the form in which Flux applies them (S4.2
 // to S4.7). That form silently lacks the fields of built-in kinds that
 // Kubernetes does not know; they are told in the second result. A Secret that
-// is still encrypted is an error (S11.20); all of them are reported.
+// is still encrypted is an error (S11.20); all of them are reported. An object
+// with open variables stays as it is if it cannot be brought into that form: a
+// number may only be missing its value.
 func Normalize(objects []flux.Object) ([]flux.Object, []Dropped, error) {
 	out := make([]flux.Object, len(objects))
 	var dropped []Dropped
@@ -37,6 +39,10 @@ func Normalize(objects []flux.Object) ([]flux.Object, []Dropped, error) {
 		}
 		out[i] = o.DeepCopy()
 		if err := normalize.UnstructuredList([]*unstructured.Unstructured{out[i].Unstructured}); err != nil {
+			if len(o.Open) > 0 {
+				out[i] = o.DeepCopy()
+				continue
+			}
 			errs = append(errs, fmt.Errorf("%s: %w", o.File, err))
 			continue
 		}

@@ -295,7 +295,7 @@ func (f *Fold) Summary() Summary {
 	s.Changed = s.Counts.Created+s.Counts.Configured+s.Counts.Recreated+s.Counts.Deleted > 0
 	if s.Command == "plan" && s.Planned != nil {
 		p := s.Planned
-		s.Changed = p.Create+p.Configure+p.Recreate+p.Delete+p.Later > 0
+		s.Changed = p.Create+p.Configure+p.Recreate+p.Delete+p.Later > 0 || slices.ContainsFunc(f.found, func(r *Row) bool { return r.Deferred != "" })
 	}
 	s.Result = outcome(f.verdict, s.Changed)
 	s.Images = images(&s)
@@ -305,14 +305,14 @@ func (f *Fold) Summary() Summary {
 	return s
 }
 
-// outcome is the verdict, with "live" told apart by what changed.
+// outcome is the verdict, with "live" and "planned" told apart by what changed.
 func outcome(v event.Verdict, changed bool) Outcome {
 	switch {
 	case v == "":
 		return OutcomeRunning
-	case v == event.Live && changed:
+	case v == event.VerdictValid || (v == event.Live || v == event.VerdictPlanned) && changed:
 		return OutcomeSuccess
-	case v == event.Live:
+	case v == event.Live || v == event.VerdictPlanned:
 		return OutcomeNoChanges
 	}
 	return Outcome(v)

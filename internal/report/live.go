@@ -319,6 +319,13 @@ func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 			return nil
 		}
 		return []Line{l.timed(l.node("✗ ", e.Node, text, Warn), e.Duration)}
+	case event.ResultValid:
+		if l.fold.s.Command != "check" {
+			return nil
+		}
+		return []Line{l.node("✓ ", e.Node, text, Good)}
+	case event.ResultPlanned:
+		return nil // the plan says more
 	case event.Excluded:
 		if !l.options.Verbose {
 			return nil
@@ -401,6 +408,9 @@ func (l *Live) DetailTitle(id string) string {
 func (l *Live) finished() []Line {
 	l.done = true
 	s := l.fold.Summary()
+	if (s.Command == "build" || s.Command == "graph") && s.Result == OutcomeSuccess {
+		return nil // what was asked for is its own answer
+	}
 	var lines []Line
 	if !l.options.Quiet && (s.Changed && s.Command != "plan" || s.Result == OutcomeFailed || s.Result == OutcomeUnhealthy) {
 		lines = append(append([]Line{{}}, TableLines(&s)...), Line{})

@@ -18,8 +18,9 @@ const Version = 1
 // have it.
 type Outcome string
 
-// The outcomes. Every verdict but "live" is an outcome of its own; "live" is
-// told apart by whether something changed.
+// The outcomes. The verdicts "live" and "planned" are told apart by whether
+// something changed, or would; "valid" is a success. Every other verdict is an
+// outcome of its own.
 const (
 	OutcomeRunning   Outcome = "running"
 	OutcomeSuccess   Outcome = "success"
@@ -55,11 +56,13 @@ const (
 	Suspended = State(event.Suspended)
 	Excluded  = State(event.Excluded)
 	Cancelled = State(event.Cancelled)
+	Planned   = State(event.ResultPlanned)
+	Valid     = State(event.ResultValid)
 )
 
 // States lists all states.
 func States() []State {
-	return []State{Pending, Running, Waiting, Retrying, Ready, Failed, Unhealthy, NotRun, Suspended, Excluded, Cancelled}
+	return []State{Pending, Running, Waiting, Retrying, Ready, Failed, Unhealthy, NotRun, Suspended, Excluded, Cancelled, Planned, Valid}
 }
 
 // Seconds is a duration that JSON shows as a number of seconds with at most
@@ -93,7 +96,7 @@ type Summary struct {
 	Version int `json:"version"`
 	// Version of sluice.
 	Sluice string `json:"sluice"`
-	// What was asked for: `run` or `plan`.
+	// What was asked for: `run`, `plan`, `check`, `build` or `graph`.
 	Command string `json:"command"`
 	// How it ended, in one word; `running` in a report that was written before the end.
 	Result Outcome `json:"result"`

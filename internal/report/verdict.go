@@ -15,8 +15,8 @@ const (
 	maxImages   = 10
 )
 
-// Label is the verdict in capitals: LIVE, NOT LIVE, REFUSED, CANCELLED, PLAN
-// or, while it is open, RUNNING.
+// Label is the verdict in capitals: LIVE, NOT LIVE, REFUSED, CANCELLED, for what
+// is not meant to be live PLAN, VALID or INVALID, and RUNNING while it is open.
 func (s *Summary) Label() string {
 	switch s.Result {
 	case OutcomeRunning:
@@ -30,12 +30,19 @@ func (s *Summary) Label() string {
 	switch {
 	case s.Command == "plan" && success:
 		return "PLAN"
-	case s.Command == "plan" && s.Result == OutcomeInvalid:
+	case s.Command != "run" && s.Result == OutcomeInvalid:
 		return "INVALID"
+	case s.offline() && success:
+		return "VALID"
 	case success:
 		return "LIVE"
 	}
 	return "NOT LIVE"
+}
+
+// offline reports whether the command judges the repository alone.
+func (s *Summary) offline() bool {
+	return s.Command == "check" || s.Command == "build" || s.Command == "graph"
 }
 
 // headline is the verdict in one sentence, without its label.
@@ -68,6 +75,13 @@ func successHeadline(s *Summary) string {
 	what, unchanged := s.Counts.String(), s.Counts.Unchanged
 	if s.Command == "plan" && s.Planned != nil {
 		what, unchanged = s.Planned.String(), s.Planned.Unchanged
+	}
+	if s.offline() {
+		built := 0
+		for _, r := range s.Rows {
+			built += r.Built
+		}
+		return fmt.Sprintf("%s: %s, %s in %s%s", target(s), count(len(s.Rows), "Kustomization"), count(built, "object"), s.Duration, leftOut(s))
 	}
 	if s.Result == OutcomeNoChanges {
 		what = fmt.Sprintf("no changes, %d unchanged", unchanged)
@@ -108,7 +122,13 @@ func failureHeadline(s *Summary) string {
 	first := FailureText(s.Failures[0])
 	switch s.Result {
 	case OutcomeInvalid:
-		if n := len(s.Failures); n > 1 {
+		n := len(s.Failures)
+		switch {
+		case s.offline() && n > 1:
+			return fmt.Sprintf("%s: %d problems", target(s), n)
+		case s.offline():
+			return first
+		case n > 1:
 			return fmt.Sprintf("%s: %d problems, nothing was touched", target(s), n)
 		}
 		return "nothing was touched: " + first

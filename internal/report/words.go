@@ -289,6 +289,13 @@ func RowText(r *Row, name func(id string) string) string {
 			return "cancelled before its turn"
 		}
 		return "cancelled: " + Progress(r)
+	case Planned:
+		return "planned"
+	case Valid:
+		if r.Deferred != "" {
+			return "built at its turn: it " + r.Deferred
+		}
+		return count(r.Built, "object")
 	case Waiting:
 		return "waiting for " + count(r.Gate, "object")
 	case Pending:

@@ -70,8 +70,18 @@ func (r *run) finish(ctx context.Context) Outcome {
 		next = "if it only needs more time, " + limit.Hint() + "; else " + next
 	}
 	outcome := Outcome{Verdict: verdict, ExitCode: exitCode(ctx, verdict)}
+	switch verdict {
+	case event.VerdictPlanned:
+		if r.options.DetailedExitCode && r.hasChanges() {
+			outcome.ExitCode = changesCode
+		}
+	case event.VerdictValid:
+		if r.options.Command == CommandBuild {
+			outcome.Built = r.outputs()
+		}
+	}
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
-		Pruned: r.cutoff && verdict == event.Live, Saved: saved, Next: next, Duration: time.Since(r.began)})
+		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.Command.verdict() && !r.options.Command.writes(), Saved: saved, Next: next, Duration: time.Since(r.began)})
 	return outcome
 }
 
@@ -99,6 +109,9 @@ func (r *run) judge(ctx context.Context) event.Verdict {
 	}
 	if r.verdict != "" && !(late && r.writing) {
 		return r.verdict
+	}
+	if !r.options.Command.writes() {
+		return r.options.Command.verdict()
 	}
 	verdict, cancelled := event.Live, false
 	for _, end := range r.ends {

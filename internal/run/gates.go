@@ -156,7 +156,7 @@ func (r *run) culprit(n *node, cause string) string {
 // newNode makes a node of a Kustomization that was found in the build of another,
 // or of the root, which has none.
 func (r *run) newNode(k *flux.Kustomization) *node {
-	n := &node{Kustomization: k, excluded: !r.options.selects(k.ID)}
+	n := &node{Kustomization: k, excluded: !r.options.selects(k.ID), deferred: openSpec(k)}
 	var parent *flux.Kustomization
 	if above := r.nodes.get(k.Parent); above != nil {
 		parent = above.Kustomization

@@ -118,6 +118,9 @@ func (r *run) definedSince(ctx context.Context) []event.Failure {
 // readSpec checks what of a spec only takes effect later: a run must not find
 // out then.
 func (r *run) readSpec(ctx context.Context, n *node) []event.Failure {
+	if r.options.Command.shows() {
+		return nil
+	}
 	failures := unsupported(n.Kustomization)
 	expressions, err := health.ParseExpressions(n.Kustomization)
 	n.expressions = expressions
@@ -164,12 +167,13 @@ func (r *run) unmatched() []event.Failure {
 	}
 	for _, flag := range []struct {
 		name  string
+		given []string
 		globs []string
-	}{{"--only", r.options.Only}, {"--skip", r.options.Skip}} {
-		for _, glob := range flag.globs {
+	}{{"--only ", r.options.Only, r.options.Only}, {"--skip ", r.options.Skip, r.options.Skip}, {"", r.options.Names, globs(r.options.Names)}} {
+		for i, glob := range flag.globs {
 			if !r.anyDeferred() && !slices.ContainsFunc(names, func(name string) bool { ok, _ := path.Match(glob, name); return ok }) {
 				failures = append(failures, event.Failure{Phase: "discover", Reason: "NothingSelected",
-					Text: fmt.Sprintf("%s %q matches no Kustomization", flag.name, glob),
+					Text: fmt.Sprintf("%s%q matches no Kustomization", flag.name, flag.given[i]),
 					Hint: "a pattern is matched on namespace/name, as in */apps; this run has " + list(names, 20)})
 			}
 		}
@@ -207,7 +211,7 @@ func (r *run) render(ctx context.Context, n *node) []event.Failure {
 // fill makes a rendered node's objects: variables, labels, normalisation; and
 // returns the children among them, rendered.
 func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*node, failures []event.Failure) {
-	if n.Spec.Suspend || n.broken {
+	if n.Spec.Suspend || n.broken || len(n.Open) > 0 && n.deferred != "" {
 		return nil, nil
 	}
 	if how == deferral {
@@ -227,12 +231,16 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	if n.sum, err = build.Digest(objects); err != nil {
 		return nil, r.unbuilt(n, r.failuresOf(ctx, "build", n, err))
 	}
-	found, err := discover.Split(n.ID, n.tree, objects)
+	found, err := r.split(n, objects)
 	if err != nil {
 		failures = append(failures, r.failuresOf(ctx, "discover", n, err)...)
 	}
 	r.discovered(n, found)
-	failures = append(failures, r.desired(ctx, n, found)...)
+	if r.options.Command.shows() {
+		failures = append(failures, r.output(ctx, n, objects, found)...)
+	} else {
+		failures = append(failures, r.desired(ctx, n, found)...)
+	}
 
 	for _, k := range found.Kustomizations {
 		if k.ID == n.ID {
@@ -249,7 +257,7 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		children = append(children, child)
 	}
 	for _, child := range children {
-		if child.Spec.Suspend {
+		if child.Spec.Suspend || child.deferred != "" {
 			continue
 		}
 		if fail := r.crossNamespace(child); fail != nil {
@@ -284,9 +292,17 @@ func (r *run) unbuilt(n *node, failures []event.Failure) []event.Failure {
 	}
 	for _, f := range failures {
 		r.notice(event.Notice{Level: event.Warning, Code: "left-out-unbuilt", Node: n.ID.String(), Object: f.Object, File: f.File, Line: f.Line,
-			Text: f.Text + "; it is left out of this run, but what it owns is unknown, so nothing is pruned", Hint: f.Hint})
+			Text: f.Text + "; " + leftOut(r.options.Command), Hint: f.Hint})
 	}
 	return nil
+}
+
+// leftOut says what comes of it that something could not be built.
+func leftOut(c Command) string {
+	if c.asks() {
+		return "it is left out of this run, but what it owns is unknown, so nothing is pruned"
+	}
+	return "it is left out"
 }
 
 // substitute puts the variables into a node's objects (section 3).
@@ -294,7 +310,8 @@ func (r *run) substitute(ctx context.Context, n *node) ([]flux.Object, error) {
 	if !substitute.Wanted(n.Kustomization, n.rendered) {
 		return n.rendered, nil
 	}
-	options := substitute.Options{Strict: r.options.Strict, Extra: r.options.Vars, Precedence: r.options.Precedence, Tree: n.tree}
+	options := substitute.Options{Strict: r.options.Strict, KeepOpen: r.options.KeepOpen, HideSecrets: r.options.HideSecrets,
+		Extra: r.options.Vars, Precedence: r.options.Precedence, Tree: n.tree}
 	vars, notices, err := substitute.Load(ctx, n.Kustomization, r.lookup(n), options)
 	if err != nil {
 		return nil, err

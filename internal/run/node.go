@@ -124,7 +124,20 @@ func (o *Options) selects(id flux.ID) bool {
 			return ok && err == nil // cli refuses bad patterns
 		})
 	}
-	return (len(o.Only) == 0 || match(o.Only)) && !match(o.Skip)
+	only := slices.Concat(o.Only, globs(o.Names))
+	return (len(only) == 0 || match(only)) && !match(o.Skip)
+}
+
+// globs makes globs on "namespace/name" of names.
+func globs(names []string) []string {
+	var globs []string
+	for _, name := range names {
+		if !strings.Contains(name, "/") {
+			name = "*/" + name
+		}
+		globs = append(globs, name)
+	}
+	return globs
 }
 
 // announce tells reports of a node; from then on it must end.

@@ -16,6 +16,9 @@ import (
 // Options say what to run and how. They are values only: nothing below cli
 // reads a flag or the environment.
 type Options struct {
+	// Command says how far to go.
+	Command Command
+
 	// Version is sluice's own version, RunURL and Actor say who started the
 	// run, where known; they go into reports, records and the lock.
 	// Identity tells this process from every other, also from another attempt
@@ -42,9 +45,23 @@ type Options struct {
 	StateNamespace string
 
 	// Only and Skip are globs on "namespace/name" that restrict the run.
-	// Empty Only means all; Skip is stronger.
-	Only []string
-	Skip []string
+	// Empty Only means all; Skip is stronger. Names are as Only, given as
+	// arguments: there a name alone stands for those in any namespace.
+	Only  []string
+	Skip  []string
+	Names []string
+
+	// Offline keeps the commands that are not about a cluster from asking
+	// one. Nothing then tells the variables that only the cluster has;
+	// KeepOpen leaves those in the objects as they are.
+	Offline  bool
+	KeepOpen bool
+	// HideSecrets fills in <secret> for the variables that a Secret sets.
+	HideSecrets bool
+	// AppliedOnly leaves out of a build what a run would not apply.
+	AppliedOnly bool
+	// DetailedExitCode makes a plan with changes end with code 2.
+	DetailedExitCode bool
 
 	// Vars are substitution variables of highest precedence.
 	Vars map[string]string
@@ -115,16 +132,21 @@ type Outcome struct {
 	Verdict event.Verdict
 	// ExitCode is what the process should exit with.
 	ExitCode int
+	// Built is what CommandBuild was for; nil if it did not succeed.
+	Built []Built
 }
 
 // exitCoder is a context's cause that knows the process's exit code, as a
 // signal does.
 type exitCoder interface{ ExitCode() int }
 
+// changesCode is the exit code of a plan with changes, if that is wanted.
+const changesCode = 2
+
 // exitCode is the code that stands for a verdict; see the table in docs.
 func exitCode(ctx context.Context, v event.Verdict) int {
 	switch v {
-	case event.Live:
+	case event.Live, event.VerdictPlanned, event.VerdictValid:
 		return 0
 	case event.VerdictInvalid:
 		return 3

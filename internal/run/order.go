@@ -151,7 +151,15 @@ func (r *run) check(context.Context) []event.Failure {
 			vertices = append(vertices, graph.Vertex{Name: g.name, Needs: slices.Concat(g.toAsk, g.after)})
 		}
 	}
-	_, err := graph.New(vertices)
+	g, err := graph.New(vertices)
+	if err == nil {
+		r.order = nil
+		for _, vertex := range g.Order() {
+			if id, err := flux.ParseID(nodeOf(vertex)); err == nil && vertex == applied(id) {
+				r.order = append(r.order, id)
+			}
+		}
+	}
 	return append(failures, r.cycles(err)...)
 }
 

@@ -37,6 +37,7 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 	}
 	findings, failures := r.look(ctx, intended)
 	if findings != nil {
+		r.doomed = len(findings.Doomed)
 		r.emit(r.planned(findings))
 	}
 	return failures

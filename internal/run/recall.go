@@ -10,6 +10,7 @@ import (
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/source"
+	"github.com/sluicerun/sluice/internal/substitute"
 )
 
 // remembered is what the cluster remembers of this root.
@@ -317,7 +318,9 @@ func short(hash string) string { return hash[:min(len(hash), 7)] }
 
 // connect reaches the cluster at its first call; all later ones get the same.
 func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
-	if !r.connected {
+	if r.options.Offline {
+		r.connectErr = substitute.ErrUnreachable
+	} else if !r.connected {
 		r.connected = true
 		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
 	}

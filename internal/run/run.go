@@ -4,12 +4,13 @@
 // Everything before the first write is the same for every command and writes
 // nothing: open the repository, build all Kustomizations, check the graph,
 // look at the cluster, plan. Then the lock is taken, the intended inventory is
-// stored, and the graph runs; pruning comes after the last gate.
+// stored, and the graph runs; pruning comes after the last gate. A command that
+// wants less stops earlier.
 //
 // The package makes all events and prints nothing. Nothing in it outlives a call
 // of Run, and calls share nothing.
 //
-// One file for each stage of Run: root.go and grow.go find and build (with
+// command.go lists the stages of each command. One file for each stage: root.go and grow.go find and build (with
 // sources.go and variables.go for what a build needs), order.go checks the
 // graph, recall.go looks at the cluster and at what it remembers, plan.go plans,
 // prune.go guards and prunes, lock.go locks, deploy.go runs the graph (turn.go:
@@ -27,10 +28,12 @@ import (
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/source"
 )
 
-// Run brings one commit into a cluster and says how it ended. It always
+// Run brings one commit into a cluster, or goes as far towards that as
+// Options.Command wants, and says how it ended. It always
 // returns, at the latest after Options.Timeout and a few seconds; every fact
 // goes to the sink as it becomes known. When ctx ends, nothing new is started,
 // what is in flight is finished, records and lock are put in order on a short
@@ -44,20 +47,9 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 	defer cancel()
 	limited, r.abort = context.WithCancelCause(limited)
 	defer r.abort(nil)
-	r.emit(event.RunStarted{At: now(), Command: "run", Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
+	r.emit(event.RunStarted{At: now(), Command: string(r.options.Command), Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
 
-	for _, stage := range []stage{
-		{r.open, event.VerdictInvalid},   // the repository at one commit, read-only
-		{r.build, event.VerdictInvalid},  // discover ⇄ build ⇄ substitute: every Kustomization and its objects
-		{r.check, event.VerdictInvalid},  // the graph: missing dependencies, cycles
-		{r.reach, event.VerdictInvalid},  // the cluster: which one, does it serve what is needed
-		{r.recall, event.VerdictRefused}, // the records: what is live, whose it is, is this commit older
-		{r.plan, event.VerdictInvalid},   // a dry run of every change
-		{r.guard, event.VerdictRefused},  // what would be deleted, and may it be
-		{r.lock, event.VerdictRefused},   // the first write: one run of a root at a time
-		{r.deploy, event.VerdictFailed},  // the graph: apply → health → next gate
-		{r.prune, event.VerdictFailed},   // what left Git, in reverse order
-	} {
+	for _, stage := range r.stages() {
 		if failures := r.guarded(limited, stage); len(failures) > 0 {
 			r.stop(verdictOf(stage, failures), failures)
 			break
@@ -112,6 +104,8 @@ type run struct {
 	tree       fs.FS          // open: the commit as the artifact of a source without spec.ignore
 	path       string         // build: the entry folder
 	grown                     // build; deploy, for nodes that are built at their turn
+	order      []flux.ID      // check: the Kustomizations, each after what it needs
+	doomed     int            // guard: how many objects a run would delete
 	reached                   // reach; build, if it needs something of the cluster
 	remembered                // recall, lock
 	working                   // deploy, prune
@@ -128,6 +122,9 @@ type run struct {
 }
 
 func newRun(o Options, s Sinks) *run {
+	if o.Command == "" {
+		o.Command = CommandRun
+	}
 	r := &run{options: o, sinks: s, events: emitter{sink: s.Events}, began: time.Now()}
 	r.grown.init()
 	r.working.init()
@@ -199,9 +196,7 @@ func (r *run) build(ctx context.Context) []event.Failure {
 	// user wants to see all that is wrong at once.
 	if len(failures) > 0 {
 		failures = append(failures, r.check(ctx)...)
-		if r.connected && r.connectErr != nil {
-			failures = append(failures, r.reach(ctx)...)
-		}
+		failures = append(failures, r.readable(ctx)...)
 	}
 	return failures
 }

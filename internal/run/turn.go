@@ -141,6 +141,15 @@ func (r *run) unfit(n *node, err error) []event.Failure {
 // that failed before they could begin, or nothing was run at all.
 func (r *run) unrun(n *node) event.NodeFinished {
 	end := event.NodeFinished{At: now(), Node: n.ID.String(), Result: event.Cancelled}
+	if !r.options.Command.writes() && r.verdict == "" {
+		switch end.Result = r.options.Command.result(); {
+		case n.excluded:
+			end.Result = event.Excluded
+		case n.Spec.Suspend:
+			end.Result = event.Suspended
+		}
+		return end
+	}
 	for above := r.nodes.get(n.Parent); above != nil; above = r.nodes.get(above.Parent) {
 		switch was := r.ends[above.ID]; was.Result {
 		case event.Failed, event.Unhealthy:

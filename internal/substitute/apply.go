@@ -23,7 +23,7 @@ func disabled(o flux.Object) bool {
 }
 
 // Apply returns the objects with the variables filled in; objects that nothing
-// changes in are returned as they are. Without spec.postBuild, and without any
+// changes in are returned as they are. What is left open is told in one notice. Without spec.postBuild, and without any
 // variable unless substituteStrategy is Always, that is all of them (S3.1,
 // S3.6).
 //
@@ -34,7 +34,7 @@ func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Optio
 	if !Wanted(k, objects) {
 		return objects, nil, nil
 	}
-	if len(v.byName) == 0 && k.Spec.PostBuild.SubstituteStrategy != kustomizev1.SubstituteStrategyAlways {
+	if len(v.byName) == 0 && len(v.unreachable) == 0 && k.Spec.PostBuild.SubstituteStrategy != kustomizev1.SubstituteStrategyAlways {
 		return objects, nil, nil
 	}
 	a := &application{k: k, vars: v, opts: opts, lines: finder{tree: opts.Tree}}
@@ -56,6 +56,7 @@ func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Optio
 	if err := flux.JoinProblems(a.problems); err != nil {
 		return nil, nil, err
 	}
+	a.tellOpen()
 	return out, a.notices, nil
 }
 
@@ -66,6 +67,8 @@ type application struct {
 	opts     Options
 	lines    finder
 	noted    map[string]bool
+	open     map[string]bool // left as they are
+	assumed  map[string]bool // of which the default was taken, though they may be set
 	problems []*flux.Problem
 	notices  []Notice
 }
@@ -108,28 +111,49 @@ func (a *application) object(o flux.Object) (flux.Object, bool) {
 		a.unparsable(o, string(text), err)
 		return o, false
 	}
-	if a.opts.Strict && len(e.unknown) > 0 {
-		for _, name := range e.unknown {
-			a.fail(o, a.lines.variable(o, name),
-				fmt.Sprintf("set it in postBuild, give it a default as in ${%s:=value}, pass --var %s=…, or write $${%s} if it is no variable", name, name, name),
-				fmt.Errorf("variable not set (strict mode): %q", name))
+	var open []string
+	if len(a.vars.unreachable) > 0 {
+		a.assume(e)
+		if a.opts.KeepOpen && len(e.unknown) > 0 {
+			open = e.unknown
+			a.leave(open)
+			if e, err = expandOpen(string(text), a.vars.byName, open, a.opts.Strict); err != nil {
+				a.unparsable(o, string(text), err)
+				return o, false
+			}
 		}
+	}
+	if a.opts.Strict && len(e.unknown) > 0 {
+		a.unset(o, e.unknown)
 		return o, false
 	}
 	if e.text == string(text) {
-		return o, false
+		o.Open = open
+		return o, len(open) > 0
 	}
 	filled, err := parseObject(e.text)
 	if err != nil {
 		a.invalid(o, string(text), e, err)
 		return o, false
 	}
-	out := flux.Object{Unstructured: filled, File: o.File}
+	out := flux.Object{Unstructured: filled, File: o.File, Open: open}
 	if !a.retyped(o, out, e) {
 		return o, false
 	}
 	a.newlines(e.used)
 	return out, true
+}
+
+// unset reports variables that nobody sets (S3.17).
+func (a *application) unset(o flux.Object, names []string) {
+	for _, name := range names {
+		remedy := fmt.Sprintf("set it in postBuild, give it a default as in ${%s:=value}, pass --var %s=…, or write $${%s} if it is no variable", name, name, name)
+		if len(a.vars.unreachable) > 0 {
+			remedy = fmt.Sprintf("%s may set it, which only the cluster has: pass --var %s=…, name the cluster with --context, or leave it as it is with --keep-open",
+				strings.Join(a.vars.unreachable, " or "), name)
+		}
+		a.fail(o, a.lines.variable(o, name), remedy, fmt.Errorf("variable not set (strict mode): %q", name))
+	}
 }
 
 // parseObject reads a text as Flux does: YAML 1.1, by way of JSON.

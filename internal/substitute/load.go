@@ -2,6 +2,7 @@ package substitute
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -34,10 +35,25 @@ type Options struct {
 	// Strict makes a variable that is unknown and has no default an error
 	// (S3.16); otherwise it becomes the empty string.
 	Strict bool
+	// KeepOpen leaves a variable as it is, ${NAME}, if only an object that
+	// could not be asked may set it (ErrUnreachable). The objects it is in
+	// say so, see flux.Object. Otherwise it counts as one that nobody sets.
+	KeepOpen bool
+	// HideSecrets fills in Hidden for every variable that a Secret sets, for
+	// output that people read.
+	HideSecrets bool
 	// Tree is the tree that the objects were built from; with it, errors
 	// name lines. It may be nil.
 	Tree fs.FS
 }
+
+// ErrUnreachable is what a Lookup returns for an object that may exist where it
+// cannot look, such as in a cluster that is not to be asked.
+var ErrUnreachable = errors.New("cannot be looked up without a cluster")
+
+// Hidden stands for a secret value. It is plain text in YAML, unlike one that
+// begins with an asterisk.
+const Hidden = "<secret>"
 
 // Lookup returns the data of a ConfigMap or Secret, decoded, and whether its
 // values are secret. found is false, with no error, if it does not exist.
@@ -61,6 +77,9 @@ type Variable struct {
 type Variables struct {
 	byName  map[string]Variable
 	secrets map[string]bool
+	// unreachable are the objects that may hold more, in the order of the
+	// spec.
+	unreachable []string
 }
 
 // Names returns the known names, sorted.
@@ -78,8 +97,8 @@ func (v Variables) Secrets() []string { return slices.Sorted(maps.Keys(v.secrets
 
 // Notice tells the user something that is no failure.
 type Notice struct {
-	// Code is a stable name: "shadowed-variable", "newlines-removed" or
-	// "type-changed".
+	// Code is a stable name: "shadowed-variable", "newlines-removed",
+	// "type-changed" or "open-variables".
 	Code string
 	// Object, File and Line say what it is about, as far as known.
 	Object string
@@ -108,13 +127,18 @@ func Load(ctx context.Context, k *flux.Kustomization, lookup Lookup, opts Option
 	if k.Spec.PostBuild == nil {
 		return v, nil, nil
 	}
-	from, err := v.from(ctx, k, lookup)
+	from, err := v.from(ctx, k, lookup, opts.HideSecrets)
 	if err != nil {
 		return Variables{}, nil, err
 	}
 	inline := map[string]Variable{}
 	for name, value := range k.Spec.PostBuild.Substitute {
-		inline[name] = variable(name, value, "inline")
+		if !holdsAny(value, k.Open) { // else it is not known what it is set to
+			inline[name] = variable(name, value, "inline")
+		}
+	}
+	if len(k.Open) > 0 {
+		v.unreachable = append(v.unreachable, "Kustomization/"+k.ID.String())
 	}
 	first, last := from, inline
 	if opts.Precedence == FromFirst {
@@ -154,7 +178,7 @@ func Load(ctx context.Context, k *flux.Kustomization, lookup Lookup, opts Option
 }
 
 // from reads the objects of substituteFrom (S3.5).
-func (v Variables) from(ctx context.Context, k *flux.Kustomization, lookup Lookup) (map[string]Variable, error) {
+func (v *Variables) from(ctx context.Context, k *flux.Kustomization, lookup Lookup, hide bool) (map[string]Variable, error) {
 	vars := map[string]Variable{}
 	var problems []*flux.Problem
 	fail := func(ref kustomizev1.SubstituteReference, err error, remedy string) {
@@ -163,6 +187,8 @@ func (v Variables) from(ctx context.Context, k *flux.Kustomization, lookup Looku
 	for _, ref := range k.Spec.PostBuild.SubstituteFrom {
 		data, secret, found, err := lookup(ctx, ref.Kind, k.Namespace, ref.Name)
 		switch {
+		case errors.Is(err, ErrUnreachable):
+			v.unreachable = append(v.unreachable, fmt.Sprintf("%s/%s/%s", ref.Kind, k.Namespace, ref.Name))
 		case err != nil:
 			fail(ref, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err), "")
 		case !found && ref.Optional:
@@ -174,6 +200,9 @@ func (v Variables) from(ctx context.Context, k *flux.Kustomization, lookup Looku
 			one := variable(name, value, fmt.Sprintf("%s/%s/%s", ref.Kind, k.Namespace, ref.Name))
 			if secret {
 				v.secrets[value], v.secrets[one.Value] = true, true
+				if hide {
+					one.Value = Hidden
+				}
 			}
 			one.Secret = secret || vars[name].Secret
 			vars[name] = one

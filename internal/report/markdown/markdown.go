@@ -249,7 +249,7 @@ func images(s *report.Summary) string {
 
 // table has one row for each Kustomization, in the order in which they ran.
 func table(s *report.Summary) string {
-	if len(s.Rows) == 0 || s.Command == "plan" || s.Result == report.OutcomeInvalid || s.Result == report.OutcomeRefused {
+	if len(s.Rows) == 0 || s.Command != "run" || s.Result == report.OutcomeInvalid || s.Result == report.OutcomeRefused {
 		return ""
 	}
 	var b strings.Builder

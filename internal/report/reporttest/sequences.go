@@ -367,7 +367,7 @@ func Plan() []event.Event {
 	later.Reason = "its kind comes with flux-system/infra-crds"
 	s.planned(8, change(crds, "CustomResourceDefinition/gradebooks.grading.example.com", event.Create),
 		change(apps, "Deployment/grade-api/grade-api", event.Configure), later, change(apps, "Service/grade-api/legacy", event.Delete))
-	s.finish(event.Live, 0, "")
+	s.finish(event.VerdictPlanned, 0, "")
 	return s.events
 }
 
