@@ -65,6 +65,7 @@ var rules = map[string]rule{
 		internal: []string{"apply", "build", "cluster", "discover", "event", "flux", "gate", "graph", "health", "inventory", "lock", "plan", "prune", "retry", "schedule", "source", "substitute"},
 		external: []string{fluxapi, runtimeC, apimachinery}, why: "one run for one commit; it knows the whole and never prints",
 	},
+	"export":          {internal: []string{"flux"}, external: []string{apimachinery, "sigs.k8s.io/yaml"}, why: "what leaves as text: Secrets are masked in one place"},
 	"redact":          {internal: []string{"event"}, why: "masked before fan-out, so every report is covered"},
 	"report":          {internal: []string{"event"}, why: "one truth for all formats"},
 	"report/terminal": {internal: []string{"event", "report"}, external: []string{"golang.org/x/term"}, why: "one rendering"},
@@ -72,9 +73,10 @@ var rules = map[string]rule{
 	"report/gitlab":   {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/jsonl":    {internal: []string{"event", "report"}, why: "one rendering"},
 	"report/junit":    {internal: []string{"event", "report"}, why: "one rendering"},
-	"report/markdown": {internal: []string{"event", "report"}, why: "one rendering"},
+	"report/diagram":  {internal: []string{"report"}, why: "one way to draw the graph, for reports and by itself"},
+	"report/markdown": {internal: []string{"event", "report", "report/diagram"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"apply", "cluster", "event", "health", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
+		internal: []string{"apply", "cluster", "event", "export", "health", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
 		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }

@@ -32,7 +32,7 @@ type System struct {
 func Main(ctx context.Context, args []string, sys System) int {
 	code := 0
 	app := newApp(sys, &code)
-	err := app.RunContext(ctx, args)
+	err := app.RunContext(ctx, flagsFirst(app, args))
 	var usage *usageError
 	switch {
 	case err == nil:
@@ -106,7 +106,8 @@ func newApp(sys System, code *int) *cli.App {
 		// The default would call os.Exit from inside a library.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return badFlag("", err) },
-		Commands:       []*cli.Command{runCommand(sys, code), versionCommand(sys)},
+		Commands: []*cli.Command{runCommand(sys, code), checkCommand(sys, code), planCommand(sys, code),
+			buildCommand(sys, code), graphCommand(sys, code), versionCommand(sys)},
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("", "unknown command %q", c.Args().First())

@@ -85,14 +85,14 @@ type documented struct {
 func flagRows(t *testing.T) map[string]documented {
 	t.Helper()
 	found := map[string]documented{}
-	for _, cells := range rows(page(t, "docs/run.md")) {
+	for _, cells := range slices.Concat(rows(page(t, "docs/run.md")), rows(page(t, "docs/before-you-deploy.md"))) {
 		if len(cells) != 4 || !strings.HasPrefix(cells[0], "`--") {
 			continue
 		}
 		d := documented{names: quotes(cells[0]), variables: quotes(cells[1]), fallback: cells[2], meaning: cells[3]}
 		name := strings.TrimPrefix(d.names[0], "--")
 		if _, twice := found[name]; twice {
-			t.Errorf("docs/run.md lists --%s twice", name)
+			t.Errorf("docs/run.md and docs/before-you-deploy.md list --%s twice", name)
 		}
 		found[name] = d
 	}
@@ -131,13 +131,12 @@ func shortDuration(d time.Duration) string {
 	return text
 }
 
+// Every flag has a row in docs/run.md, or in docs/before-you-deploy.md if run does
+// not have it. A flag that several commands have is the same for all of them.
 func TestDocsListEveryFlag(t *testing.T) {
 	listed := flagRows(t)
 	known := map[string]bool{}
 	for name, command := range commands() {
-		if name != "run" && len(command.Flags) > 0 {
-			t.Errorf("command %q has flags; docs/run.md says that only run has", name)
-		}
 		for _, flag := range command.Flags {
 			names := flag.Names()
 			known[names[0]] = true
@@ -210,22 +209,26 @@ var (
 // TestDocsUseFlagsThatExist looks at every command line in the documentation,
 // and every flag in backticks.
 func TestDocsUseFlagsThatExist(t *testing.T) {
-	known := map[string]bool{"help": true, "h": true}
-	for _, flag := range commands()["run"].Flags {
-		for _, name := range flag.Names() {
-			known[name] = true
+	known := map[string]map[string]bool{}
+	for name, command := range commands() {
+		known[name] = map[string]bool{"help": true, "h": true}
+		for _, flag := range command.Flags {
+			for _, n := range flag.Names() {
+				known[name][n] = true
+			}
 		}
 	}
 	for _, name := range append(pages(t), "action.yml") {
 		for i, line := range strings.Split(page(t, name), "\n") {
 			for _, m := range mention.FindAllStringSubmatch(line, -1) {
-				if m[1] != "run" {
+				if known[m[1]] == nil {
 					continue
 				}
 				command, _, _ := strings.Cut(m[2], " # ")
+				command, _, _ = strings.Cut(command, " | ")
 				for _, word := range strings.Fields(command) {
-					if f := flagName.FindStringSubmatch(word); f != nil && !known[f[1]] {
-						t.Errorf("%s:%d: sluice run has no flag %s", name, i+1, word)
+					if f := flagName.FindStringSubmatch(word); f != nil && !known[m[1]][f[1]] {
+						t.Errorf("%s:%d: sluice %s has no flag %s", name, i+1, m[1], word)
 					}
 				}
 			}
@@ -337,7 +340,7 @@ func TestDocsListEveryVariable(t *testing.T) {
 	read := variablesRead(t)
 	listed := map[string]bool{}
 	name := regexp.MustCompile(`^[A-Z][A-Z0-9_]+$`)
-	for _, cells := range rows(page(t, "docs/run.md")) {
+	for _, cells := range slices.Concat(rows(page(t, "docs/run.md")), rows(page(t, "docs/before-you-deploy.md"))) {
 		for _, cell := range cells[:min(2, len(cells))] {
 			for _, q := range quotes(cell) {
 				if name.MatchString(q) {

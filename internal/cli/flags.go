@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -111,6 +112,32 @@ func outputFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "quiet", Aliases: []string{"q"}, EnvVars: env("QUIET"), Category: outputGroup,
 			Usage: "show only the verdict"},
 	}
+}
+
+// logFlags are the output flags of commands whose standard output is what was
+// asked for; their log goes to standard error.
+func logFlags() []cli.Flag { return pick(outputFlags(), "no-color", "verbose", "quiet") }
+
+// readFlags are the flags of a run that also matter where nothing is applied:
+// which cluster may be asked, and what decides on a build.
+func readFlags(more ...string) []cli.Flag {
+	return pick(runFlags(), slices.Concat(decisive, more)...)
+}
+
+// decisive are the names of those flags.
+var decisive = []string{"kubeconfig", "context", "as", "state-namespace", "timeout"}
+
+// applying are the names of the flags that only matter once something is written.
+var applying = []string{"concurrency", "retries", "keep-going", "lock-wait"}
+
+// pick returns the flags of these names, in their own order.
+func pick(flags []cli.Flag, names ...string) []cli.Flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool { return !slices.Contains(names, f.Names()[0]) })
+}
+
+// without returns the flags of other names.
+func without(flags []cli.Flag, names ...string) []cli.Flag {
+	return slices.DeleteFunc(slices.Clone(flags), func(f cli.Flag) bool { return slices.Contains(names, f.Names()[0]) })
 }
 
 func env(name string) []string { return []string{"SLUICE_" + name} }

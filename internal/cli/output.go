@@ -31,6 +31,7 @@ const heartbeat = time.Minute
 // output is where a run is told to, and in which forms.
 type output struct {
 	format  string
+	log     io.Writer
 	noColor bool
 	live    report.LiveOptions
 	reports []reportFile
@@ -50,7 +51,12 @@ var reportFormats = map[string]func(io.Writer, report.Summary) error{
 
 // parseOutput turns the flags about output into a value.
 func parseOutput(c *cli.Context, sys System, p place) (output, error) {
-	out := output{format: c.String("output"), sys: sys, live: report.LiveOptions{Verbose: c.Bool("verbose"), Quiet: c.Bool("quiet")}}
+	command := c.Command.Name
+	out := output{format: c.String("output"), log: sys.Stdout, sys: sys, live: report.LiveOptions{Verbose: c.Bool("verbose"), Quiet: c.Bool("quiet")}}
+	if out.format == "" {
+		// Standard output is for what was asked for.
+		out.format, out.log = "text", sys.Stderr
+	}
 	if out.format == "auto" {
 		out.format = "text"
 		if p.system != "" {
@@ -58,17 +64,17 @@ func parseOutput(c *cli.Context, sys System, p place) (output, error) {
 		}
 	}
 	if !slices.Contains([]string{"text", "json", "github", "gitlab"}, out.format) {
-		return out, usagef("run", "--output is auto, text, json, github or gitlab, got %q", out.format)
+		return out, usagef(command, "--output is auto, text, json, github or gitlab, got %q", out.format)
 	}
 	out.noColor = c.Bool("no-color") || sys.Getenv("NO_COLOR") != ""
 	for _, text := range each(c, "report") {
 		format, path, ok := strings.Cut(text, "=")
 		if _, known := reportFormats[format]; !ok || path == "" || !known {
-			return out, usagef("run", "--report %q is not FORMAT=FILE with a format of: %s", text, strings.Join(reportNames(), ", "))
+			return out, usagef(command, "--report %q is not FORMAT=FILE with a format of: %s", text, strings.Join(reportNames(), ", "))
 		}
 		// Found out now, not when the deployment is over.
 		if info, err := os.Stat(filepath.Dir(path)); err != nil || !info.IsDir() {
-			return out, usagef("run", "--report %s: %q is no folder", text, filepath.Dir(path))
+			return out, usagef(command, "--report %s: %q is no folder", text, filepath.Dir(path))
 		}
 		out.reports = append(out.reports, reportFile{format, path})
 	}
@@ -101,10 +107,10 @@ func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
 	case "gitlab":
 		renderer = gitlab.New(gitlab.Options{Live: o.live, Color: !o.noColor})
 	default:
-		renderer = terminal.New(terminal.Options{Color: !o.noColor && isTerminal(o.sys.Stdout), Live: o.live})
+		renderer = terminal.New(terminal.Options{Color: !o.noColor && isTerminal(o.log), Live: o.live})
 	}
 	ticker := time.NewTicker(heartbeat)
-	stream := report.NewStream(o.sys.Stdout, renderer, ticker.C)
+	stream := report.NewStream(o.log, renderer, ticker.C)
 	return stream, func() error {
 		defer ticker.Stop()
 		return stream.Close()

@@ -20,16 +20,30 @@ import (
 	"github.com/sluicerun/sluice/internal/substitute"
 )
 
-// parseRun turns the flags of run into options. All that is wrong with them is
-// wrong usage.
+// parseRun turns the flags of a command into options; a flag that the command
+// does not have is as if it were not given. All that is wrong with them is wrong
+// usage.
 func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
+	command := c.Command.Name
 	bad := func(format string, args ...any) (run.Options, error) {
-		return run.Options{}, usagef("run", format, args...)
+		return run.Options{}, usagef(command, format, args...)
 	}
-	if c.Args().Present() {
-		return bad("run takes no arguments, got %q", c.Args().First())
+	names := c.Args().Slice()
+	if len(names) > 0 && c.Command.ArgsUsage == "" {
+		return bad("%s takes no arguments, got %q", command, names[0])
+	}
+	for _, name := range names {
+		if _, err := path.Match(name, "name"); err != nil || strings.Count(name, "/") > 1 || name == "" {
+			return bad("%q is no name of a Kustomization: NAME or NAMESPACE/NAME is wanted, flags before it", name)
+		}
+	}
+	has := func(flag string) bool {
+		return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return f.Names()[0] == flag })
 	}
 	o := run.Options{
+		Command: run.Command(command), Names: names,
+		KeepOpen: command == "check" || command == "graph" || c.Bool("keep-open"), AppliedOnly: c.Bool("applied-only"),
+		HideSecrets: has("show-secrets") && !c.Bool("show-secrets"), DetailedExitCode: c.Bool("detailed-exitcode"),
 		Version: Version(), RunURL: p.runURL, Actor: p.actor, Identity: identity(),
 		Source: source.Options{Repo: c.String("repo"), Revision: c.String("revision"), Name: p.branch},
 		Path:   c.String("path"),
@@ -54,7 +68,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		o.Source.Revision = p.commit
 	}
 	switch {
-	case o.Concurrency < 1:
+	case o.Concurrency < 1 && has("concurrency"):
 		return bad("--concurrency must be at least 1, got %d", o.Concurrency)
 	case o.Retries < 0:
 		return bad("--retries must not be negative, got %d", o.Retries)
@@ -72,12 +86,17 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 			return bad("--allow-delete %q is no kind that a guard protects, which are: %s", kind, strings.Join(prune.GuardedKinds, ", "))
 		}
 	}
+	if command == "check" || command == "build" || command == "graph" {
+		o.Offline = !c.IsSet("kubeconfig") && !c.IsSet("context")
+	}
 	var err error
 	if o.CustomStageKinds, err = apply.ParseKinds(each(c, "custom-apply-stage-kinds")...); err != nil {
 		return bad("--custom-apply-stage-kinds: %v", err)
 	}
-	if o.Wait, err = health.ParseMode(c.String("wait")); err != nil {
-		return bad("--wait: %v", err)
+	if has("wait") {
+		if o.Wait, err = health.ParseMode(c.String("wait")); err != nil {
+			return bad("--wait: %v", err)
+		}
 	}
 	switch o.Precedence = substitute.Precedence(c.String("substitute-precedence")); o.Precedence {
 	case substitute.InlineFirst, substitute.FromFirst:

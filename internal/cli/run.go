@@ -38,44 +38,63 @@ func runCommand(sys System, code *int) *cli.Command {
 		Flags:           slices.Concat(repoFlags(), runFlags(), outputFlags()),
 		HideHelpCommand: true,
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("run", err) },
-		Action: func(c *cli.Context) error {
-			p := detect(sys.Getenv)
-			options, err := parseRun(c, sys, p)
-			if err != nil {
-				return err
-			}
-			out, err := parseOutput(c, sys, p)
-			if err != nil {
-				return err
-			}
-			*code = execute(c.Context, options, out, sys)
-			return nil
-		},
+		Action:          pipeline(sys, code, nil),
 	}
 }
 
-// execute wires a run to its reports: run → redact → every format.
-func execute(ctx context.Context, o run.Options, out output, sys System) int {
+// pipeline is what a command does that goes through some stages of a run. Its
+// result, if it ended well and a function is given for it, is written by that
+// function, which returns the exit code.
+func pipeline(sys System, code *int, show func(*cli.Context, run.Outcome, report.Summary) error) cli.ActionFunc {
+	return func(c *cli.Context) error {
+		p := detect(sys.Getenv)
+		options, err := parseRun(c, sys, p)
+		if err != nil {
+			return err
+		}
+		out, err := parseOutput(c, sys, p)
+		if err != nil {
+			return err
+		}
+		outcome, summary, written := execute(c.Context, options, out, sys)
+		*code = written
+		if show == nil {
+			return nil
+		}
+		if err := show(c, outcome, summary); err != nil {
+			printError(sys.Stderr, err)
+			if *code == 0 {
+				*code = 1
+			}
+		}
+		return nil
+	}
+}
+
+// execute wires a run to its reports: run → redact → every format. The code is
+// the outcome's, or 1 if a report that was asked for is not there.
+func execute(ctx context.Context, o run.Options, out output, sys System) (outcome run.Outcome, summary report.Summary, code int) {
 	secrets := redact.New()
 	secrets.Learn(o.Source.Auth.Token, o.Source.Auth.Password, o.Source.Auth.Passphrase, string(o.Source.Auth.SSHKey))
 	fold := report.NewFold()
 	stream, stop := out.open(secrets)
-	outcome := run.Run(ctx, o, run.Sinks{
+	outcome = run.Run(ctx, o, run.Sinks{
 		Events: secrets.Sink(event.Tee(stream, fold)),
 		Learn:  secrets.Learn,
 		Public: secrets.Public,
 	})
-	code := outcome.ExitCode
+	code = outcome.ExitCode
 	if err := stop(); err != nil {
 		printError(sys.Stderr, fmt.Errorf("the log could not be written: %w", err))
 	}
-	for _, err := range out.writeReports(fold.Summary()) {
+	summary = fold.Summary()
+	for _, err := range out.writeReports(summary) {
 		printError(sys.Stderr, err)
 		if code == 0 {
 			code = 1 // what was asked for is not there
 		}
 	}
-	return code
+	return outcome, summary, code
 }
 
 // identity tells this process from every other, also from another attempt of

@@ -309,6 +309,9 @@ func (l *Live) health(e event.ObjectHealth) []Line {
 func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 	r := l.Row(e.Node)
 	text := RowText(&r, l.fold.name)
+	if l.fold.s.Command == "graph" {
+		return nil // it is in the picture
+	}
 	switch e.Result {
 	case event.Ready:
 		return []Line{l.timed(l.node("✓ ", e.Node, text, Good), e.Duration)}

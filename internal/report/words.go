@@ -293,7 +293,7 @@ func RowText(r *Row, name func(id string) string) string {
 		return "planned"
 	case Valid:
 		if r.Deferred != "" {
-			return "built at its turn: it " + r.Deferred
+			return "not built: it " + r.Deferred
 		}
 		return count(r.Built, "object")
 	case Waiting:

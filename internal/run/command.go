@@ -69,8 +69,10 @@ func (r *run) stages() []stage {
 	switch c := r.options.Command; {
 	case c == CommandBuild:
 		stages = append(stages, stage{r.readable, event.VerdictInvalid}, stage{r.complete, event.VerdictInvalid})
-	case !c.asks():
+	case c == CommandGraph:
 		stages = append(stages, stage{r.readable, event.VerdictInvalid})
+	case c == CommandCheck:
+		stages = append(stages, stage{r.readable, event.VerdictInvalid}, stage{r.apart, event.VerdictInvalid})
 	default:
 		stages = append(stages,
 			stage{r.reach, event.VerdictInvalid},  // the cluster: which one, does it serve what is needed
@@ -88,6 +90,9 @@ func (r *run) stages() []stage {
 	}
 	return stages
 }
+
+// apart reports objects that two Kustomizations hold; a plan looks for them too.
+func (r *run) apart(context.Context) []event.Failure { return r.shared() }
 
 // readable reports a cluster that was to be read for variables and sources and
 // could not be.
@@ -138,9 +143,9 @@ func (r *run) output(ctx context.Context, n *node, all []flux.Object, found disc
 // outputs are the builds that were asked for, in the order of a run.
 func (r *run) outputs() []Built {
 	var built []Built
-	for _, id := range r.order {
-		if n := r.nodes.get(id); n.built && !n.excluded {
-			built = append(built, Built{ID: id, Objects: n.objects})
+	for _, n := range r.inOrder() {
+		if n.built && !n.excluded {
+			built = append(built, Built{ID: n.ID, Objects: n.objects})
 		}
 	}
 	return built

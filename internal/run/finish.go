@@ -29,7 +29,11 @@ const (
 // finish saves the records, frees the lock and gives the verdict. It works on a
 // context of its own, since the run's may have ended.
 func (r *run) finish(ctx context.Context) Outcome {
-	for _, n := range r.sorted() {
+	nodes := r.sorted()
+	if !r.options.Command.writes() {
+		nodes = r.inOrder()
+	}
+	for _, n := range nodes {
 		// Nodes that were announced and whose turn never came end here.
 		if _, over := r.ends[n.ID]; !over && n.announced {
 			r.ends[n.ID] = r.unrun(n)

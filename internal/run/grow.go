@@ -192,11 +192,7 @@ func (r *run) unmatched() []event.Failure {
 func (r *run) render(ctx context.Context, n *node) []event.Failure {
 	result, err := build.Build(ctx, n.tree, n.Kustomization, build.Options{NoRemoteBases: r.options.NoRemoteBases})
 	for _, notice := range result.Notices {
-		object := notice.Object
-		if object == flux.KustomizationKind+"/"+n.ID.String() {
-			object = "" // the node itself
-		}
-		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: object,
+		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: n.other(notice.Object),
 			File: notice.File, Text: notice.Text, Hint: notice.Hint})
 	}
 	if err != nil {
@@ -206,6 +202,14 @@ func (r *run) render(ctx context.Context, n *node) []event.Failure {
 	r.sinks.Public(n.Name, n.Namespace)
 	r.index(n.ID, n.rendered)
 	return nil
+}
+
+// other is the name of an object, or empty for that of the node itself.
+func (n *node) other(object string) string {
+	if object == flux.KustomizationKind+"/"+n.ID.String() {
+		return ""
+	}
+	return object
 }
 
 // fill makes a rendered node's objects: variables, labels, normalisation; and
@@ -319,7 +323,7 @@ func (r *run) substitute(ctx context.Context, n *node) ([]flux.Object, error) {
 	r.sinks.Learn(vars.Secrets()...)
 	objects, more, err := substitute.Apply(n.Kustomization, n.rendered, vars, options)
 	for _, notice := range slices.Concat(notices, more) {
-		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: n.other(notice.Object),
 			File: notice.File, Line: notice.Line, Text: notice.Text, Hint: notice.Hint})
 	}
 	return objects, err
@@ -348,7 +352,7 @@ func (r *run) desired(ctx context.Context, n *node, found discover.Found) []even
 	objects, dropped, err := plan.Normalize(labelled)
 	for _, d := range dropped {
 		r.notice(event.Notice{Level: event.Warning, Code: "dropped-field", Node: n.ID.String(), Object: d.Object.Ref().String(), File: d.Object.File,
-			Text: fmt.Sprintf("%s: unknown %s dropped, as Flux does: %s", d.Object.Ref(), count(len(d.Paths), "field is", "fields are"), strings.Join(d.Paths, ", ")),
+			Text: fmt.Sprintf("%s: %s dropped, as Flux does: %s", d.Object.Ref(), count(len(d.Paths), "unknown field is", "unknown fields are"), strings.Join(d.Paths, ", ")),
 			Hint: "correct the name or the place"})
 	}
 	if err != nil {

@@ -110,6 +110,19 @@ func (s *nodeSet) sorted() []*node {
 
 func (r *run) sorted() []*node { return r.nodes.sorted() }
 
+// inOrder returns the nodes each after what it needs, once the graph is checked,
+// until then as sorted.
+func (r *run) inOrder() []*node {
+	if len(r.order) == 0 {
+		return r.sorted()
+	}
+	var nodes []*node
+	for _, id := range r.order {
+		nodes = append(nodes, r.nodes.get(id))
+	}
+	return nodes
+}
+
 // anyDeferred says whether some node's content is not known yet. While the
 // graph runs it is for holders of growth.
 func (r *run) anyDeferred() bool {

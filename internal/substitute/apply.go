@@ -149,7 +149,7 @@ func (a *application) unset(o flux.Object, names []string) {
 	for _, name := range names {
 		remedy := fmt.Sprintf("set it in postBuild, give it a default as in ${%s:=value}, pass --var %s=…, or write $${%s} if it is no variable", name, name, name)
 		if len(a.vars.unreachable) > 0 {
-			remedy = fmt.Sprintf("%s may set it, which only the cluster has: pass --var %s=…, name the cluster with --context, or leave it as it is with --keep-open",
+			remedy = fmt.Sprintf("%s may set it: pass --var %s=…, name the cluster with --context, or leave it as it is with --keep-open",
 				strings.Join(a.vars.unreachable, " or "), name)
 		}
 		a.fail(o, a.lines.variable(o, name), remedy, fmt.Errorf("variable not set (strict mode): %q", name))

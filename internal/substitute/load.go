@@ -77,8 +77,7 @@ type Variable struct {
 type Variables struct {
 	byName  map[string]Variable
 	secrets map[string]bool
-	// unreachable are the objects that may hold more, in the order of the
-	// spec.
+	// unreachable says what may set more, in the order of the spec.
 	unreachable []string
 }
 
@@ -138,7 +137,7 @@ func Load(ctx context.Context, k *flux.Kustomization, lookup Lookup, opts Option
 		}
 	}
 	if len(k.Open) > 0 {
-		v.unreachable = append(v.unreachable, "Kustomization/"+k.ID.String())
+		v.unreachable = append(v.unreachable, "postBuild.substitute, which holds open variables itself,")
 	}
 	first, last := from, inline
 	if opts.Precedence == FromFirst {
@@ -188,7 +187,7 @@ func (v *Variables) from(ctx context.Context, k *flux.Kustomization, lookup Look
 		data, secret, found, err := lookup(ctx, ref.Kind, k.Namespace, ref.Name)
 		switch {
 		case errors.Is(err, ErrUnreachable):
-			v.unreachable = append(v.unreachable, fmt.Sprintf("%s/%s/%s", ref.Kind, k.Namespace, ref.Name))
+			v.unreachable = append(v.unreachable, fmt.Sprintf("%s/%s/%s, which only the cluster has,", ref.Kind, k.Namespace, ref.Name))
 		case err != nil:
 			fail(ref, fmt.Errorf("substitute from '%s/%s' error: %w", ref.Kind, ref.Name, err), "")
 		case !found && ref.Optional:

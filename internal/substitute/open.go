@@ -73,14 +73,14 @@ func (a *application) assume(e expansion) {
 
 // tellOpen says in one notice what a cluster may know better.
 func (a *application) tellOpen() {
-	var parts []string
-	if len(a.open) > 0 {
-		parts = append(parts, "left as they are: "+strings.Join(slices.Sorted(maps.Keys(a.open)), ", "))
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(a.open)) {
+		names = append(names, name+" (left as it is)")
 	}
-	if len(a.assumed) > 0 {
-		parts = append(parts, "with their default: "+strings.Join(slices.Sorted(maps.Keys(a.assumed)), ", "))
+	for _, name := range slices.Sorted(maps.Keys(a.assumed)) {
+		names = append(names, name+" (its default is used)")
 	}
-	if len(parts) == 0 {
+	if len(names) == 0 {
 		return
 	}
 	a.notices = append(a.notices, Notice{
@@ -88,7 +88,7 @@ func (a *application) tellOpen() {
 		Object: "Kustomization/" + a.k.ID.String(),
 		File:   a.k.File,
 		Line:   a.k.Line,
-		Text:   fmt.Sprintf("variables that %s may set, which only the cluster has, are %s", strings.Join(a.vars.unreachable, " or "), strings.Join(parts, "; ")),
+		Text:   fmt.Sprintf("%s may set %s", strings.Join(a.vars.unreachable, " or "), strings.Join(names, ", ")),
 		Hint:   "give their values with --var or --vars-file, or name the cluster with --context",
 	})
 }

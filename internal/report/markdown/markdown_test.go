@@ -93,9 +93,6 @@ func TestEscape(t *testing.T) {
 	if got, want := block([]string{"```", "x"}), "````text\n```\nx\n````\n"; got != want {
 		t.Errorf("block = %q, want %q", got, want)
 	}
-	if got, want := labelText(`a"]; click`), "a#34;#93;#59; click"; got != want {
-		t.Errorf("label = %q, want %q", got, want)
-	}
 }
 
 func TestLinks(t *testing.T) {
