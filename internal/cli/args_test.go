@@ -35,7 +35,7 @@ func TestPickedFlagsExist(t *testing.T) {
 	for _, f := range append(runFlags(), outputFlags()...) {
 		known[f.Names()[0]] = true
 	}
-	for _, name := range append(append([]string{"wait", "no-color", "verbose", "quiet"}, decisive...), applying...) {
+	for _, name := range append(append([]string{"wait", "additive-cel-dependency-check", "no-color", "verbose", "quiet"}, decisive...), applying...) {
 		if !known[name] {
 			t.Errorf("there is no flag --%s", name)
 		}

@@ -128,7 +128,7 @@ func readFlags(more ...string) []cli.Flag {
 var decisive = []string{"kubeconfig", "context", "as", "state-namespace", "timeout"}
 
 // applying are the names of the flags that only matter once something is written.
-var applying = []string{"concurrency", "retries", "keep-going", "lock-wait"}
+var applying = []string{"concurrency", "retries", "keep-going", "no-fail-fast", "lock-wait"}
 
 // pick returns the flags of these names, in their own order.
 func pick(flags []cli.Flag, names ...string) []cli.Flag {

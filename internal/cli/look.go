@@ -36,7 +36,7 @@ func checkCommand(sys System, code *int) *cli.Command {
 			"Examples:\n" +
 			"  sluice check --path clusters/production\n" +
 			"  sluice check --path clusters/production --report junit=sluice.xml",
-		Flags:           slices.Concat(repoFlags(), readFlags("wait"), outputFlags()),
+		Flags:           slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), outputFlags()),
 		HideHelpCommand: true,
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("check", err) },
 		Action:          pipeline(sys, code, nil),
@@ -147,7 +147,7 @@ func graphCommand(sys System, code *int) *cli.Command {
 			"Examples:\n" +
 			"  sluice graph --path clusters/production\n" +
 			"  sluice graph --path clusters/production -o dot | dot -Tsvg > graph.svg",
-		Flags:           slices.Concat(repoFlags(), readFlags("wait"), graphFlags(), logFlags()),
+		Flags:           slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), graphFlags(), logFlags()),
 		HideHelpCommand: true,
 		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("graph", err) },
 		Before: func(c *cli.Context) error {
