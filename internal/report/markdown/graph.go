@@ -20,4 +20,3 @@ func graph(s *report.Summary) string {
 	}
 	return "```mermaid\n" + diagram.Mermaid(s.Graph, true) + "```\n"
 }
-
