@@ -11,11 +11,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/fluxcd/cli-utils/pkg/object"
 	"github.com/rogpeppe/go-internal/testscript"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -63,6 +65,7 @@ func TestMain(m *testing.M) {
 //	copy SOURCE FOLDER          copy a folder of testdata/repos
 //	flux reconcile REPO NAMESPACE/NAME…  do what Flux's kustomize-controller would do with these Kustomization objects
 //	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
+//	kube inventory NAMESPACE/NAME  print whose what is of all objects in sluice's record of a Kustomization
 //	kube apply FILE             create or change objects as a person would
 //	kube patch KIND NAME JSON   change some fields as a person would
 //	kube delete KIND NAME       delete an object
@@ -263,6 +266,8 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 		}
 		_, err = resource.Patch(ctx, name, types.MergePatchType, []byte(args[3]), metav1.PatchOptions{FieldManager: "kubectl-patch"})
 		return err
+	case len(args) == 2 && args[0] == "inventory":
+		return k.inventory(ctx, ts.Stdout(), args[1])
 	case len(args) == 4 && args[0] == "lease":
 		return k.lease(ctx, args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "await":
@@ -270,7 +275,48 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 	case len(args) == 5 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], args[3], args[4])
 	}
-	return fmt.Errorf("usage: kube get|apply|patch|delete|lease|await …, got %q", args)
+	return fmt.Errorf("usage: kube get|inventory|apply|patch|delete|lease|await …, got %q", args)
+}
+
+// inventory prints a line for each object of a record: its id, uid, generation,
+// labels, annotations, and who owns which of its fields. What controllers write to
+// its status, at times of their own, is left out.
+func (k *kubeClient) inventory(ctx context.Context, w io.Writer, name string) error {
+	record, err := k.client.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("flux-system").
+		Get(ctx, "sluice."+strings.ReplaceAll(name, "/", "."), metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	text, _, _ := unstructured.NestedString(record.Object, "data", "inventory.json")
+	var inventory struct{ Entries []struct{ ID, V string } }
+	if err := json.Unmarshal([]byte(text), &inventory); err != nil {
+		return err
+	}
+	for _, e := range inventory.Entries {
+		id, err := object.ParseObjMetadata(e.ID)
+		if err != nil {
+			return err
+		}
+		kind, name := schema.GroupVersion{Group: id.GroupKind.Group, Version: e.V}.String()+"/"+id.GroupKind.Kind, id.Name
+		if id.Namespace != "" {
+			name = id.Namespace + "/" + name
+		}
+		resource, name, err := k.resource(kind, name)
+		if err != nil {
+			return err
+		}
+		o, err := resource.Get(ctx, name, metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		managed := slices.DeleteFunc(o.GetManagedFields(), func(m metav1.ManagedFieldsEntry) bool { return m.Subresource == "status" })
+		owners, err := json.Marshal(managed)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(w, e.ID, e.V, o.GetUID(), o.GetGeneration(), o.GetLabels(), o.GetAnnotations(), string(owners))
+	}
+	return nil
 }
 
 // lease renews a Lease now.

@@ -3,6 +3,7 @@ package inventory
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -16,6 +17,8 @@ type AccessError struct {
 	Verb      string
 	Resource  schema.GroupResource
 	Namespace string
+	// User is whom the server refused, as it names it; empty if it names nobody.
+	User string
 	// Err is the server's answer.
 	Err error
 }
@@ -29,8 +32,12 @@ func (e *AccessError) Unwrap() error { return e.Err }
 
 // Hint is the rule to add.
 func (e *AccessError) Hint() string {
-	return fmt.Sprintf("grant the verb %q on the resource %q of API group %q %s to the account that sluice runs as",
-		e.Verb, e.Resource.Resource, e.Resource.Group, e.where())
+	account := "the account that sluice runs as"
+	if name, ok := strings.CutPrefix(e.User, "system:serviceaccount:"); ok {
+		account = "ServiceAccount " + strings.Replace(name, ":", "/", 1)
+	}
+	return fmt.Sprintf("grant the verb %q on the resource %q of API group %q %s to %s",
+		e.Verb, e.Resource.Resource, e.Resource.Group, e.where(), account)
 }
 
 func (e *AccessError) where() string {
@@ -52,13 +59,13 @@ func Access(err error, doing, verb string, resource schema.GroupResource, namesp
 	}
 	access := &AccessError{Doing: doing, Verb: verb, Resource: resource, Namespace: namespace, Err: err}
 	if m := refusal.FindStringSubmatch(err.Error()); m != nil {
-		access.Verb, access.Resource, access.Namespace = m[1], schema.GroupResource{Group: m[3], Resource: m[2]}, m[4]
+		access.User, access.Verb, access.Resource, access.Namespace = m[1], m[2], schema.GroupResource{Group: m[4], Resource: m[3]}, m[5]
 	}
 	return access
 }
 
 // refusal is how the API server words a missing permission.
-var refusal = regexp.MustCompile(` cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
+var refusal = regexp.MustCompile(`(?:User "([^"]*)")? cannot (\S+) resource "([^"]+)" in API group "([^"]*)"(?: in the namespace "([^"]+)")?`)
 
 // forbidden leaves out the answers that have the same code and are no question of permission: a namespace that is being deleted,
 // a quota, an admission plugin.

@@ -4,8 +4,14 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"strings"
 	"testing"
+
+	"github.com/fluxcd/cli-utils/pkg/object"
+	"github.com/fluxcd/pkg/ssa"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -34,6 +40,68 @@ func TestEntryOf(t *testing.T) {
 				t.Errorf("Ref() = %v, %v, want %v", back, err, tt.ref)
 			}
 		})
+	}
+}
+
+// Ids, what is read back from them, and the order of deletion are those of Flux's own code, for names and kinds of any form that the
+// server takes (S5.1, S5.2, S5.7).
+func TestEntriesAreThoseOfUpstream(t *testing.T) {
+	kinds := []schema.GroupVersionKind{
+		{Version: "v1", Kind: "Namespace"}, {Version: "v1", Kind: "ConfigMap"}, {Version: "v1", Kind: "Secret"}, {Version: "v1", Kind: "Service"},
+		{Group: "apps", Version: "v1", Kind: "Deployment"}, {Group: "batch", Version: "v1", Kind: "Job"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "Role"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "RoleBinding"},
+		{Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRole"}, {Group: "rbac.authorization.k8s.io", Version: "v1", Kind: "ClusterRoleBinding"},
+		{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition"}, {Group: "example.com", Version: "v1beta2", Kind: "Widget"},
+		{Group: "admissionregistration.k8s.io", Version: "v1", Kind: "ValidatingWebhookConfiguration"}, {Group: "kustomize.toolkit.fluxcd.io", Version: "v1", Kind: "Kustomization"},
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	pick := func(alphabet string) string {
+		text := ""
+		for range 1 + r.IntN(6) {
+			text += string(alphabet[r.IntN(len(alphabet))])
+		}
+		return "x" + text + "x"
+	}
+	for range 2000 {
+		var objects []*unstructured.Unstructured
+		var entries []Entry
+		for range 1 + r.IntN(12) {
+			o := &unstructured.Unstructured{}
+			o.SetGroupVersionKind(kinds[r.IntN(len(kinds))])
+			alphabet := "ab.-"
+			if o.GroupVersionKind().Group == "rbac.authorization.k8s.io" {
+				alphabet = "ab.-:"
+			}
+			o.SetName(pick(alphabet))
+			if r.IntN(3) > 0 {
+				o.SetNamespace(pick("ab-"))
+			}
+			entry := EntryOf(flux.RefOf(o))
+			// This is how kustomize-controller makes an entry of a change set's.
+			upstream := object.UnstructuredToObjMetadata(o)
+			if want := (Entry{ID: upstream.String(), Version: o.GroupVersionKind().Version}); entry != want {
+				t.Fatalf("got %v, want %v", entry, want)
+			}
+			parsed, err := object.ParseObjMetadata(entry.ID)
+			ref, refErr := entry.Ref()
+			if err != nil || refErr != nil || ref != flux.RefOf(o) || ref.Name != parsed.Name || ref.Namespace != parsed.Namespace {
+				t.Fatalf("%q: read back as %v (%v), upstream as %v (%v)", entry.ID, ref, refErr, parsed, err)
+			}
+			if !IDs(entries)[entry.ID] {
+				objects, entries = append(objects, o), append(entries, entry)
+			}
+		}
+		sorted, err := SortForDeletion(entries)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// And this how it sorts for deletion.
+		sort.Sort(sort.Reverse(ssa.SortableUnstructureds(objects)))
+		for i, o := range objects {
+			if want := EntryOf(flux.RefOf(o)); sorted[i] != want {
+				t.Fatalf("position %d: got %v, want %v", i, sorted[i], want)
+			}
+		}
 	}
 }
 

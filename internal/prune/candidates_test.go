@@ -283,6 +283,64 @@ after root:
 	}
 }
 
+// The four policies against prune, when an object leaves Git and when its Kustomization does.
+func TestS5_17_DeletionPolicies(t *testing.T) {
+	for _, tt := range []struct {
+		policy string
+		prune  bool
+		// object and kustomization say whether what left is deleted; wait whether that is waited for.
+		object, kustomization, wait bool
+	}{
+		{"MirrorPrune", true, true, true, false},
+		{"MirrorPrune", false, false, false, false},
+		{"Delete", true, true, true, false},
+		{"Delete", false, false, true, false},
+		{"WaitForTermination", true, true, true, true},
+		{"WaitForTermination", false, false, true, true},
+		{"Orphan", true, true, false, false},
+		{"Orphan", false, false, false, false},
+	} {
+		r := record("apps", id("root"), "a", "b")
+		r.DeletionPolicy, r.Prune = tt.policy, tt.prune
+		n := node("apps", "a")
+		n.Prune = tt.prune
+		for _, left := range []bool{false, true} {
+			nodes, want, waits := []Node{node("root"), n}, tt.object, false
+			if left {
+				nodes, want, waits = nodes[:1], tt.kustomization, tt.wait
+			}
+			p, err := Candidates(Input{Nodes: nodes, Records: []*inventory.Record{r}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The Kustomization itself takes both objects along, and its record in any case.
+			objects, kept := 1, 1
+			if left {
+				objects, kept = 2, 2
+			}
+			if want {
+				kept = 0
+			} else {
+				objects = 0
+			}
+			if p.Objects() != objects || len(p.Kept) != kept || want && (p.Deletions[0].Wait != waits || p.Deletions[0].Left != left) {
+				t.Errorf("%s, prune %t, left %t: got\n%s", tt.policy, tt.prune, left, show(t, p))
+			}
+			var results []Result
+			for _, d := range p.Deletions {
+				for _, e := range d.Entries {
+					results = append(results, Result{Node: d.Node, Entry: e, Outcome: Deleted})
+				}
+			}
+			for _, after := range p.After(results) {
+				if after.ID == id("apps") && (after.Delete != left || !left && len(after.Entries) != 1) {
+					t.Errorf("%s, prune %t, left %t: after that %+v", tt.policy, tt.prune, left, after)
+				}
+			}
+		}
+	}
+}
+
 func TestCandidatesReportsAllBadIDs(t *testing.T) {
 	r := record("apps", flux.ID{}, "a")
 	r.Entries = append(r.Entries, inventory.Entry{ID: "x"}, inventory.Entry{ID: "y"})

@@ -69,6 +69,9 @@ func (r Result) Settled() bool {
 type Options struct {
 	// Client returns the client that acts for a deletion's service account.
 	Client func(Deletion) (Client, error)
+	// Own, if not nil, is sluice's own client. It is asked whether an object is still there that the account of its Kustomization may
+	// not read: one that somebody has deleted by hand counts as gone, whatever became of the account.
+	Own Client
 	// Report, if not nil, is told each result when it is known, in the order in which Delete returns them or, for objects that are
 	// waited for, after that. It is never called concurrently.
 	Report func(Result)
@@ -85,7 +88,7 @@ type Options struct {
 // When ctx ends, nothing new is begun; the request in flight may finish within 2 seconds. There is a result for every entry, in
 // the order of the deletions, and the error joins all failures, and the context's cause.
 func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, error) {
-	w := &deleting{deletions: deletions, report: o.Report, hanging: map[flux.ID]string{}}
+	w := &deleting{deletions: deletions, report: o.Report, own: o.Own, hanging: map[flux.ID]string{}}
 	for i, d := range deletions {
 		results := w.one(ctx, i, d, o.Client)
 		w.results = append(w.results, results...)
@@ -106,6 +109,7 @@ func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, err
 type deleting struct {
 	deletions []Deletion
 	report    func(Result)
+	own       Client
 	results   []Result
 	// hanging names, per Kustomization, an object that is still there with finalizers.
 	hanging map[flux.ID]string
@@ -254,11 +258,11 @@ func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.Part
 	var uid types.UID
 	for try := 1; ; try++ {
 		f, err := lookup(ctx, c, r.Ref)
-		if err != nil {
+		if err != nil && !(apierrors.IsForbidden(err) && w.isGone(ctx, r.Ref)) {
 			r.Err = err
 			return nil
 		}
-		if f.gone {
+		if err != nil || f.gone {
 			r.Outcome, r.Reason = Gone, f.note
 			return nil
 		}
@@ -299,6 +303,15 @@ func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.Part
 		r.Err = inventory.Access(err, fmt.Sprintf("delete %s", r.Ref), "delete", mapping.Resource.GroupResource(), r.Ref.Namespace)
 		return nil
 	}
+}
+
+// isGone asks as sluice itself. What cannot be told that way either is not gone.
+func (w *deleting) isGone(ctx context.Context, ref flux.Ref) bool {
+	if w.own == nil {
+		return false
+	}
+	f, err := lookup(ctx, w.own, ref)
+	return err == nil && f.gone
 }
 
 // shell is as much of an object as a request to delete it needs, in the one form that clients take of every kind.

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/flux"
@@ -271,6 +272,90 @@ func TestS5_19_WaitForTermination(t *testing.T) {
 	must(t, err)
 	if got, want := outcomes(results), "gone ConfigMap/released\ndeleted ConfigMap/held\ngone ConfigMap/free\n"; got != want {
 		t.Errorf("got\n%s", got)
+	}
+}
+
+// What the wait did not see the end of stays on record, and so does the Kustomization that left Git: the next run looks again. Flux
+// lets go of it.
+func TestS5_19_TimeoutLeavesWhatIsNotGone(t *testing.T) {
+	c := newCluster(t)
+	refs := c.create(configMap("held", "  finalizers: [example.com/hold]") + "\n---\n" + configMap("free", ""))
+	t.Cleanup(func() { c.unfinish(refs[0]) })
+	left := &inventory.Record{ID: c.owner, Root: id("root"), Entries: inventory.Entries(refs), DeletionPolicy: "WaitForTermination", Timeout: 2 * time.Second}
+	remaining := func() After {
+		t.Helper()
+		p, err := Candidates(Input{Records: []*inventory.Record{left}})
+		must(t, err)
+		results, err := Delete(t.Context(), p.Deletions, Options{Client: as(c.client)})
+		after := p.After(results)
+		if len(after) != 1 || (err == nil) != after[0].Delete {
+			t.Fatalf("got %v and %+v", err, after)
+		}
+		return after[0]
+	}
+	after := remaining()
+	if after.Delete || len(after.Entries) != 1 || after.Entries[0] != inventory.EntryOf(refs[0]) {
+		t.Fatalf("got %+v", after)
+	}
+	left.Entries = after.Entries
+	c.unfinish(refs[0])
+	if after := remaining(); !after.Delete || len(after.Entries) > 0 {
+		t.Errorf("got %+v", after)
+	}
+}
+
+func TestS5_10_BackgroundDeletionIsNotWaitedFor(t *testing.T) {
+	c := newCluster(t)
+	refs := c.create(configMap("owner", "  finalizers: [example.com/hold]"))
+	t.Cleanup(func() { c.unfinish(refs[0]) })
+	var owner corev1.ConfigMap
+	key := client.ObjectKey{Namespace: c.namespace, Name: "owner"}
+	must(t, c.client.Get(t.Context(), key, &owner))
+	dependents := c.create(configMap("dependent", fmt.Sprintf("  ownerReferences: [{apiVersion: v1, kind: ConfigMap, name: owner, uid: %s}]", owner.UID)))
+	w, err := c.client.Watch(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(c.namespace), client.MatchingFields{"metadata.name": "dependent"})
+	must(t, err)
+	defer w.Stop()
+	results, err := Delete(t.Context(), []Deletion{c.deletion(refs...)}, Options{Client: as(c.client)})
+	must(t, err)
+	if got := outcomes(results); got != "deleted ConfigMap/owner\n" {
+		t.Fatalf("got %s", got)
+	}
+	// It is still there, held by its own finalizer and not by one that the server adds to wait for dependents or to orphan them.
+	must(t, c.client.Get(t.Context(), key, &owner))
+	if owner.DeletionTimestamp == nil || !slices.Equal(owner.Finalizers, []string{"example.com/hold"}) {
+		t.Errorf("got %+v", owner.ObjectMeta)
+	}
+	if !c.exists(dependents[0]) {
+		t.Error("the dependent went first")
+	}
+	// Its dependents follow when it is gone.
+	c.unfinish(refs[0])
+	for e := range w.ResultChan() {
+		if e.Type == watch.Deleted {
+			return
+		}
+	}
+	t.Error("the watch ended")
+}
+
+// The account of a Kustomization may be gone before the objects (S5.20). Whether they are is then asked as sluice itself.
+func TestS5_20_AccountThatIsGone(t *testing.T) {
+	c := newCluster(t)
+	refs := c.create(configMap("there", ""))
+	missing := flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: c.namespace, Name: "missing"}
+	d := c.deletion(refs[0], missing)
+	nobody := connect(t, "system:serviceaccount:"+c.namespace+":gone")
+	results, err := Delete(t.Context(), []Deletion{d}, Options{Client: as(nobody), Own: c.client})
+	var access *inventory.AccessError
+	if !errors.As(err, &access) || access.Verb != "get" || !strings.HasSuffix(access.Hint(), " to ServiceAccount "+c.namespace+"/gone") {
+		t.Errorf("got %v", err)
+	}
+	if len(results) != 2 || results[0].Outcome != Failed || results[1].Outcome != Gone || !c.exists(refs[0]) {
+		t.Errorf("got %s", outcomes(results))
+	}
+	results, err = Delete(t.Context(), []Deletion{d}, Options{Client: as(nobody)})
+	if err == nil || results[1].Outcome != Failed {
+		t.Errorf("nobody to ask: %v, %s", err, outcomes(results))
 	}
 }
 

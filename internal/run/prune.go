@@ -92,9 +92,13 @@ func (r *run) prune(ctx context.Context) []event.Failure {
 	var results []prune.Result
 	var failures []event.Failure
 	if final.Objects() > 0 {
+		own, err := r.cluster.Client("")
+		if err != nil {
+			return r.failuresOf(ctx, "cluster", nil, err)
+		}
 		began := time.Now()
 		r.emit(event.PruneStarted{At: now(), Objects: final.Objects()})
-		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Report: r.pruned})
+		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Own: own, Report: r.pruned})
 		if err != nil {
 			failures = r.failuresOf(ctx, "prune", nil, err)
 		}
