@@ -67,7 +67,7 @@ func TestMain(m *testing.M) {
 //	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
 //	kube inventory NAMESPACE/NAME  print whose what is of all objects in sluice's record of a Kustomization
 //	kube apply FILE             create or change objects as a person would
-//	kube patch KIND NAME JSON   change some fields as a person would
+//	kube patch KIND NAME JSON [MANAGER]  change some fields as a person would, or as another manager
 //	kube delete KIND NAME       delete an object
 //	kube lease NAME HOLDER SECONDS  renew a Lease as its holder, or free it as nobody
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
@@ -259,12 +259,13 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 			return err
 		}
 		return resource.Delete(ctx, name, metav1.DeleteOptions{})
-	case len(args) == 4 && args[0] == "patch":
+	case len(args) >= 4 && len(args) <= 5 && args[0] == "patch":
 		resource, name, err := k.resource(args[1], args[2])
 		if err != nil {
 			return err
 		}
-		_, err = resource.Patch(ctx, name, types.MergePatchType, []byte(args[3]), metav1.PatchOptions{FieldManager: "kubectl-patch"})
+		manager := slices.Concat(args[4:], []string{"kubectl-patch"})[0]
+		_, err = resource.Patch(ctx, name, types.MergePatchType, []byte(args[3]), metav1.PatchOptions{FieldManager: manager})
 		return err
 	case len(args) == 2 && args[0] == "inventory":
 		return k.inventory(ctx, ts.Stdout(), args[1])
