@@ -57,6 +57,7 @@ func (r *run) source(ctx context.Context, n *node) (fs.FS, string, *event.Failur
 		return fail("SourceURL", fmt.Sprintf("has a URL that cannot be read: %v", err), "correct spec.url")
 	}
 	if r.commit.URL != "" && normal == r.commit.URL {
+		r.tellSuspended(n, ref, spec)
 		return r.artifact(ctx, n, r.commit, spec.Ignore)
 	}
 	if r.commit.URL == "" {
@@ -91,7 +92,19 @@ func (r *run) ownTree(ctx context.Context, n *node) (fs.FS, string, *event.Failu
 		return nil, "", &event.Failure{Phase: "source", Reason: "SourceUnreadable", Node: n.ID.String(), File: n.File, Line: n.Line,
 			Text: fmt.Sprintf("%s: source %s cannot be looked up: %v", n.ID, r.ownSource, err), Hint: mayRead}
 	}
+	r.tellSuspended(n, r.ownSource, spec)
 	return r.artifact(ctx, n, r.commit, spec.Ignore)
+}
+
+// tellSuspended says that a suspended source is used all the same (S10.30). Flux
+// would use it as it was when it was suspended, which a run cannot know: it has
+// the commit that it was started for.
+func (r *run) tellSuspended(n *node, ref flux.Source, spec sourceSpec) {
+	if spec.Suspend {
+		r.noticeOnce("source-suspended "+ref.String(), event.Notice{Level: event.Warning, Code: "source-suspended", Node: n.ID.String(), File: n.File, Line: n.Line,
+			Text: fmt.Sprintf("source %s is suspended; it is used at the commit of this run", ref),
+			Hint: "to hold back a Kustomization, suspend the Kustomization"})
+	}
 }
 
 // artifact is what of a commit a node may see.
@@ -108,6 +121,7 @@ func (r *run) artifact(ctx context.Context, n *node, commit *source.Commit, igno
 type sourceSpec struct {
 	URL     string
 	Ignore  *string
+	Suspend bool
 	defined bool
 }
 
@@ -116,7 +130,7 @@ type sourceSpec struct {
 // for the whole run.
 func (r *run) lookUp(ctx context.Context, ref flux.Source) (spec sourceSpec, defined bool, err error) {
 	if s, ok := r.sources[ref]; ok {
-		return sourceSpec{URL: s.URL, Ignore: s.Ignore}, true, nil
+		return sourceSpec{URL: s.URL, Ignore: s.Ignore, Suspend: s.Suspend}, true, nil
 	}
 	if known, ok := r.liveSources[ref]; ok {
 		return known, known.defined, nil
@@ -141,10 +155,11 @@ func (r *run) lookUp(ctx context.Context, ref flux.Source) (spec sourceSpec, def
 	}
 	url, _, wrongURL := unstructured.NestedString(o.Object, "spec", "url")
 	ignore, found, wrongIgnore := unstructured.NestedString(o.Object, "spec", "ignore")
-	if err := errors.Join(wrongURL, wrongIgnore); err != nil {
+	suspend, _, wrongSuspend := unstructured.NestedBool(o.Object, "spec", "suspend")
+	if err := errors.Join(wrongURL, wrongIgnore, wrongSuspend); err != nil {
 		return spec, false, err
 	}
-	spec.URL, spec.defined = url, true
+	spec.URL, spec.Suspend, spec.defined = url, suspend, true
 	if found {
 		spec.Ignore = &ignore
 	}
@@ -171,5 +186,6 @@ func (r *run) servedFrom(ctx context.Context, n *node, ref flux.Source, place st
 		return nil, "", &event.Failure{Phase: "source", Reason: "SourceUnreadable", Node: n.ID.String(), File: n.File, Line: n.Line,
 			Text: fmt.Sprintf("%s: the spec.ignore of source %s cannot be looked up: %v", n.ID, ref, err), Hint: mayRead}
 	}
+	r.tellSuspended(n, ref, spec)
 	return r.artifact(ctx, n, commit, spec.Ignore)
 }
