@@ -4,8 +4,9 @@
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
+COMPARE = CGO_ENABLED=0 $(GO) run -trimpath ./internal/bench/compare
 
-.PHONY: help demo test bench lint build clean
+.PHONY: help demo test bench bench-huge bench-docs lint build clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -17,8 +18,14 @@ test: cluster-build ## run every test, against a real API server, with the race 
 	$(GO) test -race -timeout 30m ./...
 	cd internal/upstream && $(GO) test -race -timeout 30m ./...
 
-bench: cluster-build ## time and peak memory beside a raw client on the same API server
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./internal/bench
+bench: cluster-build bin/sluice ## time, requests and memory beside other clients; BENCH='--scale 0.05' for a quick look
+	$(COMPARE) --sluice bin/sluice --json bin/bench.json $(BENCH)
+
+bench-huge: cluster-build bin/sluice ## the same with 20,000 objects; takes half an hour
+	$(COMPARE) --sluice bin/sluice --json bin/bench-huge.json --shapes huge --clients sluice,ssa-32 $(BENCH)
+
+bench-docs: ## write what bench and bench-huge have measured into docs/benchmarks.md
+	$(COMPARE) publish docs/benchmarks.md bin/bench.json $(wildcard bin/bench-huge.json)
 
 lint: ## gofmt, go vet and staticcheck
 	@unformatted=$$(gofmt -l cmd internal); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

@@ -1,57 +1,49 @@
-//go:build unix
-
 package bench
 
 import (
-	"bytes"
-	"context"
-	"fmt"
-	"net/http"
+	"io/fs"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/sluicerun/sluice/internal/cli"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/sluicerun/sluice/internal/build"
+	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/flux"
-	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
-// The commit must not move: numbers of different days are compared. Whoever
-// changes what is generated changes the hash here and measures anew.
-func TestGeneratedCommitIsFixed(t *testing.T) {
-	const want = "ecaeb99f92a29c0bde072925697118da92668494"
-	for range 2 {
-		r := generate(t, Options{Kustomizations: 2, Objects: 20, Chain: true, Replicas: 1})
-		head, err := os.ReadFile(r.Dir + "/.git/refs/heads/main")
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.TrimSpace(string(head)); got != want {
-			t.Errorf("commit %s, want %s", got, want)
+// The commits must not move: numbers of different days are compared. Whoever
+// changes what is generated changes the hashes here and measures anew.
+func TestGeneratedCommitsAreFixed(t *testing.T) {
+	for want, o := range map[string]Options{
+		"ecaeb99f92a29c0bde072925697118da92668494": {Kustomizations: 2, Objects: 20, Layers: 2, Replicas: 1},
+		"ac7922735504214f547eabb68bcfbd8564ee1ece": {Kustomizations: 4, Objects: 3, Layers: 2},
+	} {
+		for range 2 {
+			if got := generate(t, o).Head(); got != want {
+				t.Errorf("%+v: commit %s, want %s", o, got, want)
+			}
 		}
 	}
 }
 
 func TestGeneratedObjects(t *testing.T) {
 	r := generate(t, Options{Kustomizations: 3, Objects: 20})
-	all := render(t, os.DirFS(r.Dir))
-	if len(all) != 3 {
-		t.Fatalf("%d Kustomizations, want 3", len(all))
+	steps := steps(t, r)
+	if len(steps) != 1 || len(steps[0]) != 3 {
+		t.Fatalf("%d steps, want 1 of 3 Kustomizations", len(steps))
 	}
-	for i, objects := range all {
-		if len(objects) != 20 {
-			t.Errorf("%s: %d objects, want 20", name(i), len(objects))
+	for i, k := range steps[0] {
+		if k.Name != name(i) || len(k.Objects) != 20 || k.WaitsFor != nil {
+			t.Errorf("%s: %d objects, waits for %v; want %s, 20 objects, nothing to wait for", k.Name, len(k.Objects), k.WaitsFor, name(i))
 		}
 		kinds := map[string]int{}
-		for _, o := range objects {
+		for _, o := range k.Objects {
 			kinds[o.GetKind()]++
 			if o.GetKind() == "Namespace" && o.GetName() != name(i) || o.GetKind() != "Namespace" && o.GetNamespace() != name(i) {
-				t.Errorf("%s holds %s", name(i), o.Ref())
-			}
-			if o.GetLabels()[flux.NameLabel] != name(i) {
-				t.Errorf("%s: %s has no owner label", name(i), o.Ref())
+				t.Errorf("%s holds %s", name(i), flux.RefOf(o))
 			}
 		}
 		want := map[string]int{"Namespace": 1, "Deployment": 3, "ConfigMap": 7, "ServiceAccount": 3, "Service": 2, "Role": 2, "RoleBinding": 2}
@@ -61,53 +53,145 @@ func TestGeneratedObjects(t *testing.T) {
 	}
 }
 
-// The objects of the largest benchmark come from the kustomize library itself;
-// they must be those that sluice builds.
-func TestKustomizeAloneBuildsTheSame(t *testing.T) {
-	tree := os.DirFS(generate(t, Options{Kustomizations: 1, Objects: 20}).Dir)
-	_, alone := kustomizeAlone(t, tree, kustomizations(t, tree)[0])
-	ours := flatten(render(t, tree))
-	if len(alone) != len(ours) {
-		t.Fatalf("%d objects, want %d", len(alone), len(ours))
+// What other clients get must be what sluice builds from the commit, owner
+// labels included, and in an order that dependsOn allows.
+func TestStepsAreWhatSluiceBuilds(t *testing.T) {
+	r := generate(t, Options{Kustomizations: 5, Objects: 24, Layers: 3, Replicas: 1})
+	for _, commit := range []func() error{r.CommitNothing, r.CommitImage, r.CommitKustomization} {
+		if err := commit(); err != nil {
+			t.Fatal(err)
+		}
+		tree := os.DirFS(r.Dir)
+		built := map[string]*flux.Kustomization{}
+		for _, k := range kustomizations(t, tree) {
+			built[k.ID.Name] = k
+		}
+		before := map[string]bool{}
+		for _, step := range steps(t, r) {
+			for _, k := range step {
+				of := built[k.Name]
+				if of == nil {
+					t.Fatalf("sluice does not find %s", k.Name)
+				}
+				delete(built, k.Name)
+				if got, want := k.Objects, render(t, tree, of); !reflect.DeepEqual(got, want) {
+					t.Errorf("%s: %v, want %v", k.Name, got, want)
+				}
+				for _, d := range of.Spec.DependsOn {
+					if !before[d.Name] {
+						t.Errorf("%s is not after %s", k.Name, d.Name)
+					}
+				}
+				if len(of.Spec.HealthChecks) != 1 || of.Spec.HealthChecks[0].Name != k.WaitsFor.GetName() || of.Spec.HealthChecks[0].Namespace != k.WaitsFor.GetNamespace() {
+					t.Errorf("%s: waits for %s, its Kustomization for %v", k.Name, flux.RefOf(k.WaitsFor), of.Spec.HealthChecks)
+				}
+			}
+			for _, k := range step {
+				before[k.Name] = true
+			}
+		}
+		if len(built) > 0 {
+			t.Errorf("not in the steps: %v", built)
+		}
 	}
-	for i := range ours {
-		if !reflect.DeepEqual(alone[i].Object, ours[i].Object) {
-			t.Errorf("object %d: %v, want %v", i, alone[i].Object, ours[i].Object)
+}
+
+func TestLayers(t *testing.T) {
+	for _, test := range []struct {
+		options Options
+		want    []int // Kustomizations by step, after one was added
+	}{
+		{Options{Kustomizations: 3, Objects: 2}, []int{4}},
+		{Options{Kustomizations: 3, Objects: 2, Layers: 3}, []int{1, 1, 1, 1}},
+		{Options{Kustomizations: 4, Objects: 2, Layers: 2}, []int{2, 2, 1}},
+		{Options{Kustomizations: 1, Objects: 2, Layers: 1}, []int{1, 1}},
+	} {
+		r := generate(t, test.options)
+		if err := r.CommitKustomization(); err != nil {
+			t.Fatal(err)
+		}
+		var got []int
+		for _, step := range steps(t, r) {
+			got = append(got, len(step))
+		}
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%+v: steps of %v Kustomizations, want %v", test.options, got, test.want)
 		}
 	}
 }
 
 func TestFurtherCommits(t *testing.T) {
-	r := generate(t, Options{Kustomizations: 2, Objects: 12})
-	first := flatten(render(t, os.DirFS(r.Dir)))
+	r := generate(t, Options{Kustomizations: 2, Objects: 40})
+	before := contents(t, r)
 	differ := func(what string, want ...string) {
 		t.Helper()
 		var got []string
-		for i, o := range flatten(render(t, os.DirFS(r.Dir))) {
-			if !reflect.DeepEqual(o.Object, first[i].Object) {
-				got = append(got, o.Ref().String())
+		now := contents(t, r)
+		for _, step := range steps(t, r) {
+			for _, k := range step {
+				for _, o := range k.Objects {
+					if ref := flux.RefOf(o).String(); !reflect.DeepEqual(now[ref], before[ref]) {
+						got = append(got, ref)
+					}
+				}
 			}
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("%s changes %q, want %q", what, got, want)
 		}
+		before = now
 	}
 	if err := r.CommitNothing(); err != nil {
 		t.Fatal(err)
 	}
 	differ("CommitNothing")
-	if err := r.CommitImage(); err != nil {
+	first := r.Head()
+	for range 2 {
+		if err := r.CommitImage(); err != nil {
+			t.Fatal(err)
+		}
+		differ("CommitImage", "Deployment/app-0000/deployment-0001")
+	}
+	if err := r.CommitKustomization(); err != nil {
 		t.Fatal(err)
 	}
-	differ("CommitImage", "Deployment/app-0000/deployment-0001")
+	now := steps(t, r)[0]
+	if got := now[len(now)-1]; got.Name != "app-0002" || len(got.Objects) != maxAdded || len(now) != 3 {
+		t.Errorf("CommitKustomization: %d Kustomizations, the last is %s with %d objects; want 3, app-0002 with %d", len(now), got.Name, len(got.Objects), maxAdded)
+	}
+	// The checkout follows.
+	added := "apps/app-0002/kustomization.yaml"
+	if _, err := fs.Stat(os.DirFS(r.Dir), added); err != nil {
+		t.Error(err)
+	}
+	if err := r.At(first); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fs.Stat(os.DirFS(r.Dir), added); err == nil {
+		t.Errorf("%s is still there at an earlier commit", added)
+	}
+}
+
+func TestFolders(t *testing.T) {
+	r := generate(t, Options{Kustomizations: 2, Objects: 3})
+	for i, files := range r.Folders() {
+		for file, content := range files {
+			if got, err := os.ReadFile(r.Dir + "/" + folder(i) + file); err != nil || string(got) != content {
+				t.Errorf("%s%s is %q in the checkout (%v), want %q", folder(i), file, got, err, content)
+			}
+		}
+		if len(files) != 4 {
+			t.Errorf("%s: %d files, want 3 objects and the list of them", folder(i), len(files))
+		}
+	}
 }
 
 func TestOptionsAreChecked(t *testing.T) {
-	err := Generate(t.TempDir(), Options{Objects: 1, Replicas: -1})
+	err := Generate(t.TempDir(), Options{Objects: 1, Replicas: -1, Layers: 1})
 	if err == nil {
 		t.Fatal("no error")
 	}
-	for _, want := range []string{"0 Kustomizations", "1 objects per Kustomization", "-1 replicas"} {
+	for _, want := range []string{"0 Kustomizations", "1 objects per Kustomization", "1 layers of 0 Kustomizations", "-1 replicas"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q does not say %q", err, want)
 		}
@@ -120,78 +204,67 @@ func TestOptionsAreChecked(t *testing.T) {
 	}
 }
 
-// The comparison is fair only if both do the same work: what the raw client
-// has applied, sluice finds unchanged, and applies not one object again.
-func TestSluiceAndRawApplyTheSame(t *testing.T) {
-	c := kubetest.Shared(t)
-	r := generate(t, Options{Kustomizations: 3, Objects: 20, Chain: true, Replicas: 1})
-	client := newRaw(t, c)
-	for _, objects := range render(t, os.DirFS(r.Dir)) {
-		if err := client.rollOut(t.Context(), objects); err != nil {
-			t.Fatal(err)
-		}
+func generate(t *testing.T, o Options) *Repository {
+	t.Helper()
+	r, err := New(t.TempDir(), o)
+	if err != nil {
+		t.Fatal(err)
 	}
-	counts := count(t, c, func(kubeconfig string) {
-		var log bytes.Buffer
-		environment := map[string]string{"KUBECONFIG": kubeconfig, "HOME": t.TempDir()}
-		code := cli.Main(t.Context(), []string{"sluice", "run", "--repo", r.Dir, "--path", Entry},
-			cli.System{Getenv: func(name string) string { return environment[name] }, Stdout: &log, Stderr: &log})
-		if code != 0 {
-			t.Fatalf("exit code %d\n%s", code, tail(log.String()))
-		}
-	})
-	// A few dry runs are in order: sluice writes out some defaults before it
-	// applies, so who owns which field cannot be proven without asking.
-	if counts["apply"] != 0 {
-		t.Errorf("requests %v: objects were applied again", counts)
-	}
-	if counts["read"] == 0 || counts["write"] == 0 {
-		t.Errorf("requests %v: reads and the writes of records must be among them", counts)
-	}
+	return r
 }
 
-func TestRequestKind(t *testing.T) {
-	for _, test := range []struct{ method, url, contentType, want string }{
-		{"GET", "/api", "", "discovery"},
-		{"GET", "/apis/apps/v1", "", "discovery"},
-		{"GET", "/openapi/v3", "", "discovery"},
-		{"GET", "/api/v1/configmaps", "", "read"},
-		{"GET", "/apis/apps/v1/deployments?labelSelector=a", "", "read"},
-		{"GET", "/apis/apps/v1/namespaces/a/deployments?watch=true", "", "watch"},
-		{"PATCH", "/api/v1/namespaces/a/configmaps/b?fieldManager=c", "application/apply-patch+yaml", "apply"},
-		{"PATCH", "/api/v1/namespaces/a/configmaps/b?dryRun=All", "application/apply-patch+yaml", "dry-run"},
-		{"POST", "/api/v1/namespaces", "application/json", "write"},
-	} {
-		r, err := http.NewRequestWithContext(context.Background(), test.method, "http://x"+test.url, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", test.contentType)
-		if got := requestKind(r); got != test.want {
-			t.Errorf("%s %s: %s, want %s", test.method, test.url, got, test.want)
-		}
+func steps(t *testing.T, r *Repository) [][]Kustomization {
+	t.Helper()
+	list, err := r.Steps()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return list
 }
 
-func TestRow(t *testing.T) {
-	r := row{work: "w", compared: "raw", budget: 2, requests: map[string]int{"apply": 3, "read": 1}, objects: 2}
-	for _, took := range []time.Duration{30, 10, 20} {
-		r.add(10*time.Second, measurement{Wall: took * time.Second, CPU: time.Second, Peak: 5e6})
+// contents are all objects by reference.
+func contents(t *testing.T, r *Repository) map[string]map[string]any {
+	t.Helper()
+	all := map[string]map[string]any{}
+	for _, step := range steps(t, r) {
+		for _, k := range step {
+			for _, o := range k.Objects {
+				all[flux.RefOf(o).String()] = o.Object
+			}
+		}
 	}
-	want := "[w 10.00 s raw 20.00 s 2.00 2.0 1.0 s 5 MB 4]"
-	if got := fmt.Sprint(r.line()); got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
+	return all
+}
+
+// kustomizations are those that sluice finds.
+func kustomizations(t *testing.T, tree fs.FS) []*flux.Kustomization {
+	t.Helper()
+	root := discover.DefaultRoot(Entry, namespace)
+	built, err := build.Build(t.Context(), tree, root, build.Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
-	var out strings.Builder
-	var empty table
-	empty.print(&out)
-	if out.Len() > 0 {
-		t.Errorf("a table without lines prints %q", out.String())
+	found, err := discover.Split(root.ID, tree, built.Objects)
+	if err != nil {
+		t.Fatal(err)
 	}
-	var full table
-	full.add(r.line())
-	full.print(&out)
-	if lines := strings.Split(strings.TrimSpace(out.String()), "\n"); len(lines) != 5 || len(lines[2]) == 0 || !strings.HasPrefix(lines[4], "| w ") {
-		t.Errorf("the table is\n%s", out.String())
+	return found.Kustomizations
+}
+
+// render are the objects of a Kustomization as sluice applies them.
+func render(t *testing.T, tree fs.FS, k *flux.Kustomization) []*unstructured.Unstructured {
+	t.Helper()
+	built, err := build.Build(t.Context(), tree, k, build.Options{})
+	if err != nil {
+		t.Fatal(err)
 	}
+	labelled, err := build.Label(k, built.Objects)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []*unstructured.Unstructured
+	for _, o := range labelled {
+		list = append(list, o.Unstructured)
+	}
+	return list
 }

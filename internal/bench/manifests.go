@@ -21,16 +21,16 @@ var mix = []struct {
 	{"ConfigMap", configMap},
 }
 
-// object returns file name and manifest of the j-th object of the i-th
-// Kustomization. The tag is that of a Deployment's image.
-func object(i, j int, o Options, tag string) (file, manifest string) {
+// object is the j-th object of the i-th Kustomization. The tag is that of a
+// Deployment's image.
+func object(i, j int, o Options, tag string) manifest {
 	app := name(i)
 	if j == 0 {
-		return "namespace.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + app + "\n"
+		return manifest{"namespace.yaml", "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: " + app + "\n"}
 	}
 	m := mix[(j-1)%len(mix)]
 	name := fmt.Sprintf("%s-%04d", strings.ToLower(m.kind), j)
-	return name + ".yaml", m.manifest(name, app, j, o, tag)
+	return manifest{name + ".yaml", m.manifest(name, app, j, o, tag)}
 }
 
 // head is what all manifests in a namespace begin with.

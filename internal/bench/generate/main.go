@@ -17,7 +17,7 @@ func main() {
 	flags := flag.NewFlagSet("generate", flag.ExitOnError)
 	flags.IntVar(&o.Kustomizations, "kustomizations", 100, "how many Kustomizations")
 	flags.IntVar(&o.Objects, "objects", 20, "objects of each, its Namespace included")
-	flags.BoolVar(&o.Chain, "chain", false, "each depends on the one before and waits for a Deployment")
+	flags.IntVar(&o.Layers, "layers", 0, "each depends on all of the layer before and waits for a Deployment; as many as Kustomizations: a chain")
 	flags.IntVar(&o.Replicas, "replicas", 0, "replicas of every Deployment")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: generate [flags] DIR")

@@ -2,10 +2,10 @@
 //
 //	measure FILE COMMAND [ARGUMENT…]
 //
-// The benchmarks start sluice through it, because on Linux the peak memory of
-// a process begins with that of the process which forked it. This one is
-// small; the benchmark itself, which holds thousands of objects, would show up
-// as sluice's memory. The exit code is 0 if the command ran, whatever the
+// The command compare starts sluice through it, because on Linux the peak
+// memory of a process begins with that of the process which forked it. This one
+// is small; compare itself, which holds thousands of objects, would show up as
+// sluice's memory. The exit code is 0 if the command ran, whatever the
 // command's own code, which is in the file.
 package main
 
@@ -18,7 +18,7 @@ import (
 	"time"
 )
 
-// measurement is read by the benchmarks; durations are in nanoseconds.
+// measurement is read by compare; durations are in nanoseconds.
 type measurement struct {
 	// Wall is the time from the start of the process to its end, CPU what it computed.
 	Wall, CPU time.Duration
