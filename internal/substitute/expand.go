@@ -19,14 +19,14 @@ type expansion struct {
 }
 
 // errSubstring stands for the one thing that is known to make the library
-// panic.
-var errSubstring = errors.New("a substring has a negative length, which is not supported")
+// panic, and Flux's too.
+var errSubstring = errors.New("a substring has a length that no text can have")
 
 // expand fills variables into a text (S3.30 to S3.41). In strict mode the text
 // is empty if there are unknown variables.
 //
 // The library's mapping cannot say "unknown", so strict mode looks at the
-// parse tree first (S3.47). The library panics on some input (S3.36); that
+// parse tree first (S3.47). The library panics on some input (S3.48); that
 // becomes an error. Errors hold no value.
 func expand(text string, vars map[string]Variable, strict bool) (e expansion, err error) {
 	defer func() {
@@ -41,10 +41,12 @@ func expand(text string, vars map[string]Variable, strict bool) (e expansion, er
 	}
 	seen := map[string]bool{}
 	missing := map[string]bool{}
+	cuts := false
 	walk(tree.Root, func(f *parse.FuncNode) {
 		if !seen[f.Param] {
 			seen[f.Param], e.used = true, append(e.used, f.Param)
 		}
+		cuts = cuts || lengths(f)
 		if _, known := vars[f.Param]; !known && !hasDefault(f.Name) && !missing[f.Param] {
 			missing[f.Param], e.unknown = true, append(e.unknown, f.Param)
 		}
@@ -52,11 +54,16 @@ func expand(text string, vars map[string]Variable, strict bool) (e expansion, er
 	if strict && len(e.unknown) > 0 {
 		return e, nil
 	}
+	value := func(name string) string { return vars[name].Value }
+	if cuts {
+		e.text, err = evaluate(tree.Root, value)
+		return e, err
+	}
 	template, err := envsubst.Parse(text)
 	if err != nil {
 		return expansion{}, err
 	}
-	e.text, err = template.Execute(func(name string) string { return vars[name].Value })
+	e.text, err = template.Execute(value)
 	return e, err
 }
 

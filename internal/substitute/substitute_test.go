@@ -139,6 +139,7 @@ func TestGrammar(t *testing.T) {
 		{"S3.34 brace", `${no:=x\}y} ${no:={}}`, `x\y} {}`},
 		{"S3.35", "${#a}", "5"},
 		{"S3.36", "${a:1} ${a:1:2} ${a:9} ${a:1:99} ${a:x} ${a: -1} ${a:n}", "alue al  alue value value value"},
+		{"S3.36 from the end", "${a:1:-1} ${a:0:-5} ${a:0:-6} ${a:4:-2} ${a:1:2} ${no:-${a:0:-4}}", "alu    al v"},
 		{"S3.37", `${path/one/1} ${path//one/1} ${path/#one/1} ${path/%one/1} ${path/\//-}`, "1/two/one 1/two/1 1/two/one one/two/1 one-two/one"},
 		{"S3.38", "${path#*/} ${path##*/} ${path%/*} ${path%%/*}", "two/one one one/two one"},
 		{"S3.39", "${a^} ${a^^} ${B,} ${B,,}", "Value VALUE bee bee"},
@@ -161,20 +162,20 @@ func TestGrammar(t *testing.T) {
 // TestGrammarErrors (S3.33, S3.36, S3.37, S3.40, S3.41).
 func TestGrammarErrors(t *testing.T) {
 	for text, want := range map[string]string{
-		"${}":       "unable to parse variable name",
-		"${ a}":     "unable to parse variable name",
-		"${{ a }}":  "unable to parse variable name",
-		"${!a}":     "unable to parse variable name",
-		"${a.b}":    "missing closing brace",
-		"${a }":     "missing closing brace",
-		"${a[@]}":   "missing closing brace",
-		"${a@Q}":    "missing closing brace",
-		"${a-d}":    "missing closing brace",
-		"${a":       "missing closing brace",
-		"${a:=b":    "unable to parse substitution within function",
-		"${a/x}":    "bad substitution",
-		"${a:1:-2}": "a negative length",
-		"${a::2}":   "unable to parse substitution within function",
+		"${}":                        "unable to parse variable name",
+		"${ a}":                      "unable to parse variable name",
+		"${{ a }}":                   "unable to parse variable name",
+		"${!a}":                      "unable to parse variable name",
+		"${a.b}":                     "missing closing brace",
+		"${a }":                      "missing closing brace",
+		"${a[@]}":                    "missing closing brace",
+		"${a@Q}":                     "missing closing brace",
+		"${a-d}":                     "missing closing brace",
+		"${a":                        "missing closing brace",
+		"${a:=b":                     "unable to parse substitution within function",
+		"${a/x}":                     "bad substitution",
+		"${a:1:9223372036854775807}": "a length that no text can have",
+		"${a::2}":                    "unable to parse substitution within function",
 	} {
 		o := object(t, "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata:\n  text: |\n    first ${a}\n    "+text+"\n")
 		opts := strict
@@ -189,7 +190,7 @@ func TestGrammarErrors(t *testing.T) {
 		if e.Object != "ConfigMap/c" || e.File != "app/a.yaml" || e.Remedy == "" || e.Kustomization.Name != "app" {
 			t.Errorf("%s: error %+v", text, e)
 		}
-		if want != "a negative length" && e.Line != 5 {
+		if want != "a length that no text can have" && e.Line != 5 {
 			t.Errorf("%s: line %d, want 5: %v", text, e.Line, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"os"
 	"path"
@@ -20,6 +21,7 @@ import (
 	ssautil "github.com/fluxcd/pkg/ssa/utils"
 	"golang.org/x/tools/txtar"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluicerun/sluice/internal/build"
@@ -80,7 +82,7 @@ func TestBuild(t *testing.T) {
 			}
 			dir := filepath.Join(top, "some", "tree")
 			spec, comment := unpack(t, file, dir)
-			ours, theirs := sluice(dir, spec), controller(dir, spec)
+			ours, theirs := sluice(dir, spec, true), controller(dir, spec, true)
 			if theirs.err != nil {
 				failed[name] = errors.New(strings.ReplaceAll(theirs.err.Error(), top, ""))
 			}
@@ -128,8 +130,8 @@ func unpack(t *testing.T, file, dir string) (kustomization []byte, comment strin
 // id is the name of the Kustomization of every case.
 var id = flux.ID{Namespace: "flux-system", Name: "app"}
 
-// sluice builds the folder as sluice does.
-func sluice(dir string, text []byte) outcome {
+// sluice builds the folder as sluice does; strict is about unknown variables.
+func sluice(dir string, text []byte, strict bool) outcome {
 	var typed kustomizev1.Kustomization
 	var loose struct {
 		Spec struct {
@@ -151,12 +153,17 @@ func sluice(dir string, text []byte) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	options := substitute.Options{Strict: true, Tree: tree}
+	return fill(tree, k, result.Objects, strict)
+}
+
+// fill does what sluice does with the result of a build.
+func fill(tree fs.FS, k *flux.Kustomization, objects []flux.Object, strict bool) outcome {
+	options := substitute.Options{Strict: strict, Tree: tree}
 	vars, _, err := substitute.Load(context.Background(), k, nil, options)
 	if err != nil {
 		return outcome{err: err}
 	}
-	objects, _, err := substitute.Apply(k, result.Objects, vars, options)
+	objects, _, err = substitute.Apply(k, objects, vars, options)
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -175,7 +182,7 @@ func sluice(dir string, text []byte) outcome {
 
 // controller builds the folder in the steps of kustomize-controller, with its
 // libraries.
-func controller(dir string, text []byte) (o outcome) {
+func controller(dir string, text []byte, strict bool) outcome {
 	var loose unstructured.Unstructured
 	var typed kustomizev1.Kustomization
 	if err := errors.Join(yaml.Unmarshal(text, &loose.Object), yaml.Unmarshal(text, &typed)); err != nil {
@@ -192,6 +199,12 @@ func controller(dir string, text []byte) (o outcome) {
 	if err != nil {
 		return outcome{err: fmt.Errorf("kustomize build failed: %w", err)}
 	}
+	return finish(built, loose, typed, strict)
+}
+
+// finish does what the controller does with the result of a build: variables,
+// text, objects, labels.
+func finish(built resmap.ResMap, loose unstructured.Unstructured, typed kustomizev1.Kustomization, strict bool) outcome {
 	for _, r := range built.Resources() {
 		if r.GetName() == "" || r.GetKind() == "" || r.GetApiVersion() == "" {
 			return outcome{err: fmt.Errorf("failed to decode Kubernetes apiVersion, kind and name from: %v", r.String())}
@@ -200,7 +213,7 @@ func controller(dir string, text []byte) (o outcome) {
 			continue
 		}
 		filled, err := kustomize.SubstituteVariables(context.Background(), nil, loose, r, kustomize.SubstituteWithDryRun(true),
-			kustomize.SubstituteWithStrict(true), kustomize.SubstituteWithAlways(typed.GetSubstituteStrategy() == kustomizev1.SubstituteStrategyAlways))
+			kustomize.SubstituteWithStrict(strict), kustomize.SubstituteWithAlways(typed.GetSubstituteStrategy() == kustomizev1.SubstituteStrategyAlways))
 		if err != nil {
 			return outcome{err: err}
 		}
