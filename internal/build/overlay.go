@@ -234,6 +234,9 @@ func (o *overlay) ReadDir(name string) ([]string, error) {
 
 // list returns the names in a folder of the tree, sorted.
 func (o *overlay) list(rel string) ([]string, error) {
+	if _, err := o.stat(rel); err != nil { // ReadDir would follow links
+		return nil, plain(err, rel)
+	}
 	entries, err := fs.ReadDir(o.tree, rel)
 	if err != nil {
 		return nil, plain(err, rel)
@@ -290,6 +293,9 @@ func (o *overlay) Walk(name string, walk filepath.WalkFunc) error {
 			return filesys.MakeFsOnDisk().Walk(name, walk)
 		}
 		return outside("walk", name)
+	}
+	if _, err := o.stat(rel); err != nil { // WalkDir would follow links
+		return plain(err, rel)
 	}
 	return fs.WalkDir(o.tree, rel, func(p string, e fs.DirEntry, err error) error {
 		if err != nil {

@@ -104,8 +104,10 @@ func TestTypes(t *testing.T) {
 		{`"*${v}"`, "1", "*1"},                     // S3.24
 		{"|\n    ${v}\n    x", "1", "1\nx\n"},      // S3.23: block scalars are text
 		{`"q${v}q"`, "two\nlines\n", "qtwolinesq"}, // S3.8
+		{`${q}${v}${q}`, "9797", "9797"},           // S3.25
+		{`'${q}${v}${q}'`, "true", "true"},         // S3.25
 	} {
-		out, _, err := apply(t, kustomization(map[string]string{"v": test.value}), nil, strict, thing(t, test.field))
+		out, _, err := apply(t, kustomization(map[string]string{"v": test.value, "q": `"`}), nil, strict, thing(t, test.field))
 		if err != nil {
 			t.Errorf("%s with %q: %v", test.field, test.value, err)
 			continue
@@ -235,6 +237,86 @@ func TestStrict(t *testing.T) {
 	_, _, err = apply(t, kustomization(map[string]string{"known": ""}), nil, strict, thing(t, "'[${known}]'"))
 	if err != nil { // S3.17
 		t.Errorf("known but empty: %v", err)
+	}
+}
+
+// TestOperatorsOnUnknown (S3.17, S3.18): each operator on a variable that nobody
+// knows, strict and not.
+func TestOperatorsOnUnknown(t *testing.T) {
+	for _, test := range []struct {
+		text string
+		// hasDefault says that strict mode passes; want is what both give then,
+		// and what the other mode gives in any case.
+		hasDefault bool
+		want       string
+	}{
+		{"${no}", false, ""},
+		{"${#no}", false, "0"},
+		{"${no#x}", false, ""}, {"${no##x}", false, ""}, {"${no%x}", false, ""}, {"${no%%x}", false, ""},
+		{"${no^}", false, ""}, {"${no^^}", false, ""}, {"${no,}", false, ""}, {"${no,,}", false, ""},
+		{"${no:1}", false, ""}, {"${no:1:2}", false, ""}, {"${no:0:-1}", false, ""},
+		{"${no/x/y}", false, ""}, {"${no//x/y}", false, ""}, {"${no/#x/y}", false, ""}, {"${no/%x/y}", false, ""},
+		{"${no=d}", true, "d"}, {"${no:-d}", true, "d"}, {"${no:=d}", true, "d"}, {"${no:+d}", true, "d"}, {"${no:?d}", true, "d"},
+		{"${no:=}", true, ""},
+	} {
+		for _, mode := range []substitute.Options{strict, {}} {
+			o := thing(t, "'["+test.text+"]x'")
+			out, _, err := apply(t, kustomization(map[string]string{"v": "x"}), nil, mode, o)
+			if mode.Strict && !test.hasDefault {
+				if all := flux.Problems(err); len(all) != 1 || all[0].Err.Error() != `variable not set (strict mode): "no"` {
+					t.Errorf("%s: error %v", test.text, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Errorf("%s, strict %t: %v", test.text, mode.Strict, err)
+				continue
+			}
+			if got, _, _ := unstructured.NestedString(out[0].Object, "spec", "f"); got != "["+test.want+"]x" {
+				t.Errorf("%s, strict %t: %q", test.text, mode.Strict, got)
+			}
+		}
+	}
+	for _, text := range []string{"${no-d}", "${no+d}", "${no?d}"} { // they do not parse (S3.33)
+		if _, _, err := apply(t, kustomization(map[string]string{"v": "x"}), nil, substitute.Options{}, thing(t, "'"+text+"'")); err == nil {
+			t.Errorf("%s: no error", text)
+		}
+	}
+}
+
+// TestText (S3.21): variables are filled into sorted YAML without comments,
+// whose long lines are folded, so what a value does depends on where the line
+// breaks.
+func TestText(t *testing.T) {
+	long := strings.TrimSpace(strings.Repeat("some words and ${v} then ", 12))
+	o := thing(t, long+" # ${nobody}")
+	for value, want := range map[string]string{
+		"one":      strings.ReplaceAll(long, "${v}", "one"),
+		"two  two": strings.ReplaceAll(long, "${v}", "two  two"),
+	} {
+		out, _, err := apply(t, kustomization(map[string]string{"v": value}), nil, strict, o)
+		if err != nil {
+			t.Errorf("%q: %v", value, err)
+			continue
+		}
+		if got, _, _ := unstructured.NestedString(out[0].Object, "spec", "f"); got != want {
+			t.Errorf("%q: got\n%s\nwant\n%s", value, got, want)
+		}
+	}
+	// Of two spaces around nothing one is lost where a line breaks.
+	out, _, err := apply(t, kustomization(map[string]string{"v": ""}), nil, strict, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, _, _ := unstructured.NestedString(out[0].Object, "spec", "f")
+	if want := strings.ReplaceAll(long, "${v}", ""); !slices.Equal(strings.Fields(got), strings.Fields(want)) || len(got) != len(want)-1 {
+		t.Errorf("got\n%s\nfrom\n%s", got, want)
+	}
+	// On one line a "#" would begin a comment and cut the rest off; in a text
+	// of several lines that is an error.
+	_, _, err = apply(t, kustomization(map[string]string{"v": "# x"}), nil, strict, o)
+	if err == nil || !strings.Contains(err.Error(), "not valid YAML after substitution") {
+		t.Errorf("error %v", err)
 	}
 }
 
