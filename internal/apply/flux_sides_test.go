@@ -94,7 +94,8 @@ func runSluice(ctx context.Context, objects []*unstructured.Unstructured, s sett
 	if s.Spec.ServiceAccountName != "" {
 		return nil, errors.New("no scenario impersonates")
 	}
-	made, err := plan.Make(ctx, plan.Options{Client: connection.cluster.Client, Owner: apply.Owner()}, []plan.Node{{
+	as := func(n *plan.Node) (client.WithWatch, error) { return connection.cluster.Client(n.User) }
+	made, err := plan.Make(ctx, plan.Options{Client: as, Owner: apply.Owner()}, []plan.Node{{
 		ID: k.ID, User: user, Objects: prepared, Rules: plan.Rules{SSA: options.SSA(), Recreate: options.Recreate},
 	}})
 	if err != nil {

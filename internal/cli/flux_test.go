@@ -35,6 +35,8 @@ import (
 	kustypes "sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
 // fluxController does to one Kustomization object at a time what Flux's
@@ -62,7 +64,7 @@ func flux(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 || args[0] != "reconcile" {
 		ts.Fatalf("usage: flux reconcile REPO NAMESPACE/NAME…")
 	}
-	c := ts.Value("cluster").(*clusterSlot).Cluster
+	c := ts.Value("clusters").(map[string]*kubetest.Cluster)[""]
 	if c == nil {
 		ts.Fatalf("no cluster: start one with the command cluster")
 	}

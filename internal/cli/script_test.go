@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,7 +59,7 @@ func TestMain(m *testing.M) {
 // TestScript runs every file of testdata/script. A file is a transcript with
 // its input files below it. Beside testscript's own commands there are:
 //
-//	cluster                     a fresh cluster; KUBECONFIG names it
+//	cluster [NAME]              a fresh cluster; KUBECONFIG names it, or KUBECONFIG_NAME a second one
 //	crds                        define Flux's kinds in the cluster, as its releases do
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
 //	exits CODE PROGRAM ARGS…    run a program that must exit with the code
@@ -71,7 +72,10 @@ func TestMain(m *testing.M) {
 //	kube delete KIND NAME       delete an object
 //	kube lease NAME HOLDER SECONDS  renew a Lease as its holder, or free it as nobody
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
+//	kube secret NAME KEY FILE   make or change a Secret with the file's content under the key
+//	kube @CLUSTER …             any of these in a second cluster
 //	stranger FILE               write a kubeconfig whose credentials the cluster does not know
+//	insecure OLD FILE           write a kubeconfig as the old one, but without an authority
 //	rewrite FILE OLD NEW        replace text in a file
 //	valid FORM FILE             the file is valid json, jsonl, xml, or a log of events
 //
@@ -90,7 +94,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("TESTDATA", filepath.Join(root, "testdata"))
 			env.Values["repos"] = map[string]*gittest.Repo{}
-			env.Values["cluster"] = &clusterSlot{}
+			env.Values["clusters"] = map[string]*kubetest.Cluster{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -100,6 +104,7 @@ func TestScript(t *testing.T) {
 			"exits":    exits,
 			"copy":     copyRepo,
 			"flux":     flux,
+			"insecure": insecure,
 			"kube":     kube,
 			"rewrite":  rewrite,
 			"stranger": stranger,
@@ -109,34 +114,35 @@ func TestScript(t *testing.T) {
 }
 
 func startCluster(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: cluster")
+	if neg || len(args) > 1 {
+		ts.Fatalf("usage: cluster [NAME]")
+	}
+	name, variable := "", "KUBECONFIG"
+	if len(args) == 1 {
+		name, variable = args[0], "KUBECONFIG_"+args[0]
 	}
 	c, err := kubetest.Start(context.Background(), kubetest.Options{})
 	ts.Check(err)
 	ts.Defer(func() { ts.Check(c.Stop()) })
-	ts.Setenv("KUBECONFIG", c.Kubeconfig())
-	ts.Value("cluster").(*clusterSlot).Cluster = c
+	ts.Setenv(variable, c.Kubeconfig())
+	ts.Value("clusters").(map[string]*kubetest.Cluster)[name] = c
 }
 
 // defineFlux puts the definitions of testdata/crds into the cluster and waits
 // until it serves them.
 func defineFlux(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: crds")
+	if neg || len(args) > 1 || len(args) == 1 && !strings.HasPrefix(args[0], "@") {
+		ts.Fatalf("usage: crds [@CLUSTER]")
 	}
 	files, err := filepath.Glob(filepath.Join(ts.Getenv("TESTDATA"), "crds", "*.yaml"))
 	ts.Check(err)
 	for _, file := range files {
-		kube(ts, false, []string{"apply", file})
+		kube(ts, false, append(slices.Clone(args), "apply", file))
 		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
-		kube(ts, false, []string{"await", "apiextensions.k8s.io/v1/CustomResourceDefinition", plural + "." + group,
-			`{.status.conditions[?(@.type=="Established")].status}`, "True"})
+		kube(ts, false, append(slices.Clone(args), "await", "apiextensions.k8s.io/v1/CustomResourceDefinition", plural+"."+group,
+			`{.status.conditions[?(@.type=="Established")].status}`, "True"))
 	}
 }
-
-// clusterSlot holds a script's cluster once it has started one.
-type clusterSlot struct{ *kubetest.Cluster }
 
 func commit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -191,6 +197,19 @@ func stranger(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(clientcmd.WriteToFile(*config, ts.MkAbs(args[0])))
 }
 
+// insecure writes a kubeconfig that does not check the server's certificate.
+func insecure(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: insecure OLD FILE")
+	}
+	config, err := clientcmd.LoadFromFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	for _, cluster := range config.Clusters {
+		cluster.CertificateAuthorityData, cluster.InsecureSkipTLSVerify = nil, true
+	}
+	ts.Check(clientcmd.WriteToFile(*config, ts.MkAbs(args[1])))
+}
+
 func copyRepo(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: copy REPO FOLDER")
@@ -210,9 +229,13 @@ func rewrite(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func kube(ts *testscript.TestScript, neg bool, args []string) {
-	c := ts.Value("cluster").(*clusterSlot).Cluster
+	name := ""
+	if len(args) > 0 && strings.HasPrefix(args[0], "@") {
+		name, args = args[0][1:], args[1:]
+	}
+	c := ts.Value("clusters").(map[string]*kubetest.Cluster)[name]
 	if c == nil {
-		ts.Fatalf("no cluster: start one with the command cluster")
+		ts.Fatalf("no cluster %q: start one with the command cluster", name)
 	}
 	k, err := newKubeClient(c)
 	ts.Check(err)
@@ -271,12 +294,16 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 		return k.inventory(ctx, ts.Stdout(), args[1])
 	case len(args) == 4 && args[0] == "lease":
 		return k.lease(ctx, args[1], args[2], args[3])
+	case len(args) == 4 && args[0] == "secret":
+		namespace, name, _ := strings.Cut(args[1], "/")
+		return k.apply(ctx, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\ndata: {%s: %s}\n",
+			namespace, name, args[2], base64.StdEncoding.EncodeToString([]byte(ts.ReadFile(args[3])))))
 	case len(args) == 3 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], "", "")
 	case len(args) == 5 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], args[3], args[4])
 	}
-	return fmt.Errorf("usage: kube get|inventory|apply|patch|delete|lease|await …, got %q", args)
+	return fmt.Errorf("usage: kube get|inventory|apply|patch|secret|delete|lease|await …, got %q", args)
 }
 
 // inventory prints a line for each object of a record: its id, uid, generation,

@@ -28,18 +28,20 @@ const requestTimeout = 70 * time.Second
 type retryingClient struct {
 	client.WithWatch
 	policy retry.Policy
+	// patience is how long one attempt may take.
+	patience time.Duration
 }
 
 func (c *retryingClient) do(ctx context.Context, may func(error) bool, request func(context.Context) error) error {
 	return retry.Do(ctx, c.policy, func(ctx context.Context, _ int) error {
-		limited, cancel := context.WithTimeout(ctx, requestTimeout)
+		limited, cancel := context.WithTimeout(ctx, c.patience)
 		defer cancel()
 		err := request(limited)
 		switch {
 		case err == nil:
 			return nil
 		case limited.Err() != nil && ctx.Err() == nil:
-			return retry.Permanent(fmt.Errorf("the API server has not answered within %s", requestTimeout))
+			return retry.Permanent(fmt.Errorf("the API server has not answered within %s", c.patience))
 		case !may(err):
 			return retry.Permanent(err)
 		}

@@ -15,6 +15,7 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/dynamic"
@@ -75,9 +76,17 @@ type Cluster struct {
 	config *rest.Config
 	http   *http.Client
 	mapper *mapper
+	// patience is how long a request may take.
+	patience time.Duration
+	// origin says where a remote cluster's configuration is from, and ignored
+	// what of it is not followed; both are empty for the run's own.
+	origin  string
+	ignored ignored
 
 	mu      sync.Mutex
 	clients map[string]client.WithWatch
+	// uid is what identity found; nil until asked.
+	uid *string
 }
 
 // Connect chooses a configuration and asks the server for its version and
@@ -89,32 +98,43 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The server's own flow control decides (the package comment).
-	config.QPS, config.Burst = -1, -1
-	config.Timeout = 0
-	if o.UserAgent != "" {
-		config.UserAgent = o.UserAgent
-	}
-	config.WarningHandlerWithContext = warnings{o.Warning}
 	if o.As != "" || len(o.AsGroups) > 0 {
 		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
 	}
-	c := &Cluster{Context: name, Server: bareURL(config.Host), config: config, clients: map[string]client.WithWatch{}}
-	if c.http, err = rest.HTTPClientFor(config); err != nil {
-		return nil, &Error{Problem: BadKubeconfig, Context: name, Server: c.Server, Err: err,
-			text: c.describe("cannot use the credentials for"), hint: "check the user and the cluster that the kubeconfig's context names"}
-	}
-	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, c.http)
-	if err != nil {
-		return nil, &Error{Problem: BadKubeconfig, Context: name, Server: c.Server, Err: err,
-			text: c.describe("cannot use the address of"), hint: "check the cluster's server in the kubeconfig"}
-	}
-	c.mapper = &mapper{disco: disco}
-	if err := c.greet(ctx, disco, o.As); err != nil {
+	c := &Cluster{Context: name, patience: requestTimeout}
+	if err := c.open(ctx, config, o.UserAgent, o.Warning, o.As); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
+
+// open makes the connection that a configuration describes and greets the
+// server.
+func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent string, warning func(string), as string) error {
+	// The server's own flow control decides (the package comment).
+	config.QPS, config.Burst = -1, -1
+	config.Timeout = 0
+	if userAgent != "" {
+		config.UserAgent = userAgent
+	}
+	config.WarningHandlerWithContext = warnings{warning}
+	c.Server, c.config, c.clients = bareURL(config.Host), config, map[string]client.WithWatch{}
+	var err error
+	if c.http, err = rest.HTTPClientFor(config); err != nil {
+		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
+			text: c.describe("cannot use the credentials for"), hint: "check the user and the cluster that the kubeconfig's context names"}
+	}
+	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, c.http)
+	if err != nil {
+		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
+			text: c.describe("cannot use the address of"), hint: "check the cluster's server in the kubeconfig"}
+	}
+	c.mapper = &mapper{disco: disco}
+	return c.greet(ctx, disco, as)
+}
+
+// Close lets go of the connections that are not in use.
+func (c *Cluster) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
 
 // greet makes the first requests. Two are needed: anybody may read the
 // version, so only the second shows whether the credentials are accepted.
@@ -219,6 +239,9 @@ func (c *Cluster) foreign(err error) error {
 }
 
 func (c *Cluster) describe(what string) string {
+	if c.origin != "" {
+		return fmt.Sprintf("%s the API server %s (of %s)", what, c.Server, c.origin)
+	}
 	if c.Context == "" {
 		return fmt.Sprintf("%s the API server %s", what, c.Server)
 	}
@@ -265,7 +288,7 @@ func (c *Cluster) Client(user string) (client.WithWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for %q: %w", user, err)
 	}
-	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry}
+	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, patience: c.patience}
 	return c.clients[user], nil
 }
 

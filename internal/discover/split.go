@@ -16,7 +16,8 @@ const partOf = "app.kubernetes.io/part-of"
 
 // Notice tells the user something that is no failure.
 type Notice struct {
-	// Code is a stable name: "flux-components" or "old-api-version".
+	// Code is a stable name: "flux-components", "old-api-version" or
+	// "remote-kustomizations".
 	Code string
 	// Object, File and Line say what it is about, as far as known.
 	Object string
@@ -117,6 +118,37 @@ func Split(parent flux.ID, tree fs.FS, objects []flux.Object) (Found, error) {
 	}
 	found.Notices = s.notices
 	return found, flux.JoinProblems(s.problems)
+}
+
+// SplitRemote is Split for the build of a Kustomization with spec.kubeConfig: it
+// goes to another cluster as it is (S4.42). The Kustomizations and sources in it
+// are for a Flux that runs there, and Flux's own components may be that Flux.
+func SplitRemote(parent flux.ID, objects []flux.Object) Found {
+	var found Found
+	var first flux.Object
+	kustomizations := 0
+	for _, o := range objects {
+		gvk := o.GroupVersionKind()
+		if !strings.HasSuffix(gvk.Group, flux.GroupSuffix) {
+			found.Objects = append(found.Objects, o)
+			continue
+		}
+		found.Toolkit = append(found.Toolkit, o)
+		if gvk.Group == flux.Group && gvk.Kind == flux.KustomizationKind {
+			if kustomizations++; kustomizations == 1 {
+				first = o
+			}
+		}
+	}
+	if kustomizations > 0 {
+		found.Notices = []Notice{{
+			Code: "remote-kustomizations", Object: first.Ref().String(), File: first.File,
+			Text: fmt.Sprintf("%s is applied to the cluster of its spec.kubeConfig, and with it, as objects, the Kustomizations in it (%d): "+
+				"they are run by a Flux in that cluster, not by sluice", parent, kustomizations),
+			Hint: "to have sluice run them, declare them outside of it, each with its own spec.kubeConfig",
+		}}
+	}
+	return found
 }
 
 // splitter is one call of Split.

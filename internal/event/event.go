@@ -85,6 +85,10 @@ type Node struct {
 	Suspended bool `json:"suspended,omitempty"`
 	// Excluded is set if --only or --skip leave it out of the run.
 	Excluded bool `json:"excluded,omitempty"`
+	// Cluster is the object that says how to reach the cluster that its
+	// objects live in, "Secret/namespace/name" and "/key" if the spec names
+	// one; empty for the run's own.
+	Cluster string `json:"cluster,omitempty"`
 }
 
 // ClusterReached says which cluster the run is against and what it holds of

@@ -61,8 +61,8 @@ type Live struct {
 	Deleting  bool
 	// SuspendedInGit says that it is suspended because its manifest says so, and not by hand, as one does it to take over.
 	SuspendedInGit bool
-	// Entries is status.inventory without Kustomizations and sources, which sluice does not apply; Revision is
-	// status.lastAppliedRevision.
+	// Entries is status.inventory, in the cluster that spec.kubeConfig names; without that, without Kustomizations and sources,
+	// which sluice does not apply. Revision is status.lastAppliedRevision.
 	Entries  []Entry
 	Revision string
 	// Holds are the Kustomizations of status.inventory, in its order.
@@ -245,12 +245,15 @@ func readLive(o *unstructured.Unstructured) (Live, error) {
 		return live, nil
 	}
 	var errs []error
+	cluster := flux.ClusterOf(live.ID.Namespace, parsed.Spec.KubeConfig)
 	for _, each := range parsed.Status.Inventory.Entries {
-		e := Entry{ID: each.ID, Version: each.Version}
+		e := Entry{ID: each.ID, Version: each.Version, Cluster: cluster}
 		ref, err := e.Ref()
 		switch {
 		case err != nil:
 			errs = append(errs, err)
+		case !cluster.IsOwn():
+			live.Entries = append(live.Entries, e)
 		case ref.Group == flux.Group && ref.Kind == flux.KustomizationKind:
 			if id := (flux.ID{Namespace: ref.Namespace, Name: ref.Name}); id != live.ID {
 				live.Holds = append(live.Holds, id)

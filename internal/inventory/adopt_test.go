@@ -307,11 +307,11 @@ status:
 		}
 	}
 	want := []string{
-		"byhand of root: MirrorPrune, prune true, suspended false, [{default_of-byhand__ConfigMap v1}]",
-		"ingit of root: MirrorPrune, prune true, suspended true, [{default_of-ingit__ConfigMap v1}]",
-		"left of root: MirrorPrune, prune true, suspended false, [{default_of-left__ConfigMap v1}]",
-		"nested of left: MirrorPrune, prune true, suspended false, [{default_of-nested__ConfigMap v1}]",
-		"policy of root: Orphan, prune false, suspended false, [{default_of-policy__ConfigMap v1}]",
+		"byhand of root: MirrorPrune, prune true, suspended false, [default_of-byhand__ConfigMap v1]",
+		"ingit of root: MirrorPrune, prune true, suspended true, [default_of-ingit__ConfigMap v1]",
+		"left of root: MirrorPrune, prune true, suspended false, [default_of-left__ConfigMap v1]",
+		"nested of left: MirrorPrune, prune true, suspended false, [default_of-nested__ConfigMap v1]",
+		"policy of root: Orphan, prune false, suspended false, [default_of-policy__ConfigMap v1]",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

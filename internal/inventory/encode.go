@@ -15,8 +15,14 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-// SchemaVersion is the version of the stored form that this build writes. It reads this one and all before it.
-const SchemaVersion = 1
+// SchemaVersion is the latest version of the stored form that this build knows. It reads this one and all before it, and writes
+// the first that can say what there is to say: an older sluice must not take what is in another cluster to be gone.
+const (
+	SchemaVersion = schemaClusters
+	schemaFirst   = 1
+	// schemaClusters has entries that name their cluster.
+	schemaClusters = 2
+)
 
 // Keys of a record's ConfigMap. The head is always readable with kubectl; the inventory is compressed when it is large, into
 // binaryData, where the API carries it as base64.
@@ -113,7 +119,7 @@ type header struct {
 	ToolVersion   string `json:"toolVersion,omitempty"`
 }
 
-// recordJSON is version 1 of a Kustomization's record.
+// recordJSON is a Kustomization's record, in all versions so far.
 type recordJSON struct {
 	header
 	ID             string       `json:"id"`
@@ -146,7 +152,7 @@ type entriesJSON struct {
 	Entries []Entry `json:"entries"`
 }
 
-// rootJSON is version 1 of a root's record.
+// rootJSON is a root's record, in all versions so far.
 type rootJSON struct {
 	header
 	ID       string    `json:"id"`
@@ -165,9 +171,19 @@ func (r *Record) Check() error {
 	return err
 }
 
+// schema is the version of the stored form that the record needs.
+func (r *Record) schema() int {
+	for _, e := range r.Entries {
+		if !e.Cluster.IsOwn() {
+			return schemaClusters
+		}
+	}
+	return schemaFirst
+}
+
 func (r *Record) encode() (payload, error) {
 	w := recordJSON{
-		header: header{SchemaVersion: SchemaVersion, ToolVersion: r.ToolVersion},
+		header: header{SchemaVersion: r.schema(), ToolVersion: r.ToolVersion},
 		ID:     r.ID.String(), Root: r.Root.String(), Parent: idString(r.Parent), Path: r.Path,
 		Source:   sourceJSON(r.Source),
 		Revision: r.Revision, OriginRevision: r.OriginRevision, Digest: r.Digest, Result: r.Result, Objects: len(r.Entries),
@@ -290,7 +306,7 @@ func decodeEntries(p payload) ([]Entry, error) {
 
 func (r *Root) encode() (payload, error) {
 	w := rootJSON{
-		header: header{SchemaVersion: SchemaVersion, ToolVersion: r.ToolVersion},
+		header: header{SchemaVersion: schemaFirst, ToolVersion: r.ToolVersion},
 		ID:     r.ID.String(), Path: r.Path, URL: r.URL, Started: r.Started, Finished: r.Finished,
 		Updated: r.Updated.UTC(), History: r.History,
 	}

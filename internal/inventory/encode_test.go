@@ -90,9 +90,9 @@ func TestRecordTooLarge(t *testing.T) {
 }
 
 func TestNewerSchemaIsRefused(t *testing.T) {
-	p := payload{data: map[string]string{recordKey: `{"schemaVersion": 2, "toolVersion": "v9.1.0", "id": ["not", "as", "now"]}`}}
+	p := payload{data: map[string]string{recordKey: `{"schemaVersion": 3, "toolVersion": "v9.1.0", "id": ["not", "as", "now"]}`}}
 	_, err := decodeRecord("ConfigMap/flux-system/sluice.flux-system.apps", p)
-	want := "ConfigMap/flux-system/sluice.flux-system.apps was written by sluice v9.1.0 with schema version 2; this sluice reads up to 1"
+	want := "ConfigMap/flux-system/sluice.flux-system.apps was written by sluice v9.1.0 with schema version 3; this sluice reads up to 2"
 	var newer *NewerError
 	if !errors.As(err, &newer) || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)

@@ -87,7 +87,7 @@ func TestEntriesAreThoseOfUpstream(t *testing.T) {
 			if err != nil || refErr != nil || ref != flux.RefOf(o) || ref.Name != parsed.Name || ref.Namespace != parsed.Namespace {
 				t.Fatalf("%q: read back as %v (%v), upstream as %v (%v)", entry.ID, ref, refErr, parsed, err)
 			}
-			if !IDs(entries)[entry.ID] {
+			if !Keys(entries)[entry.Key()] {
 				objects, entries = append(objects, o), append(entries, entry)
 			}
 		}
@@ -129,25 +129,25 @@ func TestSetProperties(t *testing.T) {
 		a, b := random(r), random(r)
 		aBefore, bBefore := slices.Clone(a), slices.Clone(b)
 		diff, union, both := Diff(a, b), Union(a, b), Intersect(a, b)
-		inA, inB := IDs(a), IDs(b)
-		for id := range IDs(append(slices.Clone(a), b...)) {
+		inA, inB := Keys(a), Keys(b)
+		for id := range Keys(append(slices.Clone(a), b...)) {
 			// S5.5: the version plays no part.
-			if got, want := IDs(diff)[id], inA[id] && !inB[id]; got != want {
+			if got, want := Keys(diff)[id], inA[id] && !inB[id]; got != want {
 				t.Fatalf("Diff(%v, %v) = %v: %s in it is %t", a, b, diff, id, got)
 			}
-			if !IDs(union)[id] {
+			if !Keys(union)[id] {
 				t.Fatalf("Union(%v, %v) = %v loses %s", a, b, union, id)
 			}
-			if got, want := IDs(both)[id], inA[id] && inB[id]; got != want {
+			if got, want := Keys(both)[id], inA[id] && inB[id]; got != want {
 				t.Fatalf("Intersect(%v, %v) = %v: %s in it is %t", a, b, both, id, got)
 			}
 		}
 		for _, set := range [][]Entry{diff, union, both} {
-			if len(set) != len(IDs(set)) {
+			if len(set) != len(Keys(set)) {
 				t.Fatalf("of %v and %v: %v has an id twice", a, b, set)
 			}
 		}
-		if len(union) != len(IDs(append(slices.Clone(a), b...))) {
+		if len(union) != len(Keys(append(slices.Clone(a), b...))) {
 			t.Fatalf("Union(%v, %v) = %v holds more than both", a, b, union)
 		}
 		// S5.3: the order is that of the change set, and stays when the union is made again.

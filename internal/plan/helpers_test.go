@@ -111,7 +111,9 @@ func (b *bench) nodeWith(name, text string, o apply.Options) Node {
 	return Node{ID: k.ID, Objects: objects, Rules: Rules{SSA: o.SSA(), Recreate: o.Recreate}}
 }
 
-func (b *bench) options() Options { return Options{Client: b.client, Owner: apply.Owner()} }
+func (b *bench) options() Options {
+	return Options{Client: func(n *Node) (client.WithWatch, error) { return b.client(n.User) }, Owner: apply.Owner()}
+}
 
 func (b *bench) plan(nodes ...Node) *Plan {
 	b.t.Helper()

@@ -36,10 +36,14 @@ const (
 // Node is one Kustomization's share of a plan.
 type Node struct {
 	ID flux.ID
-	// User is who applies, as [Options.Client] takes it (S4.40).
+	// User is who applies (S4.40); empty is sluice itself.
 	User string
+	// Access names the credentials with which User is reached; nodes with the
+	// same credentials and user have the same client.
+	Access string
 	// After are the Kustomizations whose objects are ready before these
-	// are applied: its dependencies and its parent.
+	// are applied: its dependencies and its parent. Nodes without objects
+	// here, such as those of another cluster, are links between others.
 	After []flux.ID
 	// Objects are what is applied, labelled and normalised ([Normalize]).
 	Objects []flux.Object
@@ -57,9 +61,9 @@ type Rules struct {
 
 // Options are what a plan works with.
 type Options struct {
-	// Client returns the client for a user. It is called for each user of
-	// the nodes.
-	Client func(user string) (client.WithWatch, error)
+	// Client returns the client that a node's objects are applied with. All
+	// lead to one cluster.
+	Client func(n *Node) (client.WithWatch, error)
 	// Owner is who applies.
 	Owner ssa.Owner
 	// Namespaces are those that the caller will have created before the
@@ -189,7 +193,10 @@ func (r *run) add(n *Node) error {
 	if _, err := jsondiff.CompileIgnoreRules(n.Rules.SSA.DriftIgnoreRules); err != nil {
 		return fmt.Errorf("%s: spec.ignore cannot be used: %w", n.ID, err)
 	}
-	c, err := r.options.Client(n.User)
+	if len(n.Objects) == 0 {
+		return nil
+	}
+	c, err := r.options.Client(n)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n.ID, err)
 	}

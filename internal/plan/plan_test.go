@@ -331,8 +331,8 @@ func TestServerFails(t *testing.T) {
 	o := b.options()
 	o.Concurrency = 1
 	asked := 0
-	o.Client = func(user string) (client.WithWatch, error) {
-		c, err := b.client(user)
+	o.Client = func(n *Node) (client.WithWatch, error) {
+		c, err := b.client(n.User)
 		if err != nil {
 			return nil, err
 		}

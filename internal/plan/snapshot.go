@@ -30,16 +30,16 @@ const (
 
 // batch are items of one kind that one LIST may bring.
 type batch struct {
-	user  string
-	gvk   schema.GroupVersionKind
-	items []*item
+	access, user string
+	gvk          schema.GroupVersionKind
+	items        []*item
 }
 
 // read fills in the live objects, as far as lists can.
 func (r *run) read(ctx context.Context, items []*item) {
 	type id struct {
-		user string
-		gvk  schema.GroupVersionKind
+		access, user string
+		gvk          schema.GroupVersionKind
 	}
 	byID := map[id]*batch{}
 	var batches []*batch
@@ -47,15 +47,15 @@ func (r *run) read(ctx context.Context, items []*item) {
 		if it.settled() {
 			continue
 		}
-		k := id{it.node.User, it.gvk}
+		k := id{it.node.Access, it.node.User, it.gvk}
 		if byID[k] == nil {
-			byID[k] = &batch{user: k.user, gvk: k.gvk}
+			byID[k] = &batch{access: k.access, user: k.user, gvk: k.gvk}
 			batches = append(batches, byID[k])
 		}
 		byID[k].items = append(byID[k].items, it)
 	}
 	slices.SortStableFunc(batches, func(a, b *batch) int {
-		return cmp.Or(cmp.Compare(a.user, b.user), cmp.Compare(a.gvk.String(), b.gvk.String()))
+		return cmp.Or(cmp.Compare(a.access, b.access), cmp.Compare(a.user, b.user), cmp.Compare(a.gvk.String(), b.gvk.String()))
 	})
 	r.each(ctx, len(batches), func(i int) { r.list(ctx, batches[i]) })
 }

@@ -17,20 +17,20 @@ type After struct {
 // and was removed. All other records stay as they are. An entry leaves a record only if a result settles it, so results may be
 // incomplete, or nil if nothing was deleted.
 func (p *Plan) After(results []Result) []After {
-	settled := map[flux.ID]map[string]bool{}
+	settled := map[flux.ID]map[inventory.Key]bool{}
 	for _, r := range results {
 		if !r.Settled() {
 			continue
 		}
 		if settled[r.Node] == nil {
-			settled[r.Node] = map[string]bool{}
+			settled[r.Node] = map[inventory.Key]bool{}
 		}
-		settled[r.Node][r.Entry.ID] = true
+		settled[r.Node][r.Entry.Key()] = true
 	}
 	survivors := map[flux.ID][]inventory.Entry{}
 	for _, d := range p.Deletions {
 		for _, e := range d.Entries {
-			if !settled[d.Node][e.ID] {
+			if !settled[d.Node][e.Key()] {
 				survivors[d.Node] = append(survivors[d.Node], e)
 			}
 		}

@@ -3,6 +3,7 @@ package prune
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -44,18 +45,32 @@ type Input struct {
 	Records []*inventory.Record
 	// StateNamespace is where the records are; it is never deleted.
 	StateNamespace string
+	// Where says which cluster a reference leads to. It is asked for every reference in nodes and records. Nil: each leads to
+	// a cluster of its own, which can be reached.
+	Where func(flux.ClusterRef) Place
 }
 
-// Deletion is what is deleted of one Kustomization.
+// Place is a cluster, as a run knows it.
+type Place struct {
+	// Cluster is the one reference that stands for all that lead to the same cluster.
+	Cluster flux.ClusterRef
+	// Lost says, as half a sentence, why the cluster cannot be reached; empty if it can. Nothing is deleted in a lost one, and
+	// nothing of it forgotten.
+	Lost string
+}
+
+// Deletion is what is deleted of one Kustomization in one cluster.
 type Deletion struct {
 	Node flux.ID
+	// Cluster is where, as Input.Where names it.
+	Cluster flux.ClusterRef
 	// Left says that the Kustomization is no longer in Git.
 	Left bool
 	// Empty says that it is, and that its build holds nothing.
 	Empty bool
 	// Entries are in the order of deletion (S5.7).
 	Entries []inventory.Entry
-	// Tracked is how many objects its record holds.
+	// Tracked is how many objects its record holds in the cluster.
 	Tracked int
 	// ServiceAccount is the account to act as, in the Kustomization's namespace; empty for sluice's own.
 	ServiceAccount string
@@ -97,8 +112,8 @@ type Plan struct {
 	rest map[flux.ID][]inventory.Entry
 	// left names those of rest that are no longer in Git.
 	left map[flux.ID]bool
-	// owned maps the ids that are protected to their owners.
-	owned map[string][]flux.ID
+	// owned maps the objects that are protected to their owners. Their clusters are as Input.Where names them.
+	owned map[inventory.Key][]flux.ID
 }
 
 // Objects counts the objects to be deleted.
@@ -139,6 +154,7 @@ func Candidates(in Input) (*Plan, error) {
 // candidates is the work of Candidates in progress.
 type candidates struct {
 	state   string
+	where   func(flux.ClusterRef) Place
 	nodes   map[flux.ID]*Node
 	records map[flux.ID]*inventory.Record
 	// ids are those of nodes and records, sorted.
@@ -150,8 +166,11 @@ type candidates struct {
 
 func newCandidates(in Input) *candidates {
 	c := &candidates{
-		state: in.StateNamespace, nodes: map[flux.ID]*Node{}, records: map[flux.ID]*inventory.Record{},
-		plan: &Plan{rest: map[flux.ID][]inventory.Entry{}, left: map[flux.ID]bool{}, owned: map[string][]flux.ID{}},
+		state: in.StateNamespace, where: in.Where, nodes: map[flux.ID]*Node{}, records: map[flux.ID]*inventory.Record{},
+		plan: &Plan{rest: map[flux.ID][]inventory.Entry{}, left: map[flux.ID]bool{}, owned: map[inventory.Key][]flux.ID{}},
+	}
+	if c.where == nil {
+		c.where = func(ref flux.ClusterRef) Place { return Place{Cluster: ref} }
 	}
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
@@ -179,11 +198,32 @@ func newCandidates(in Input) *candidates {
 		if r := c.records[id]; r != nil && !n.Succeeded {
 			own = inventory.Union(r.Entries, own)
 		}
-		for _, e := range inventory.Diff(own, nil) {
-			c.plan.owned[e.ID] = append(c.plan.owned[e.ID], id)
+		for _, e := range c.diff(own, nil) {
+			c.plan.owned[c.key(e)] = append(c.plan.owned[c.key(e)], id)
 		}
 	}
 	return c
+}
+
+// key is the identity of an entry's object, whatever reference leads to its cluster.
+func (c *candidates) key(e inventory.Entry) inventory.Key {
+	return inventory.Key{Cluster: c.where(e.Cluster).Cluster, ID: e.ID}
+}
+
+// diff is inventory.Diff by key.
+func (c *candidates) diff(old, now []inventory.Entry) []inventory.Entry {
+	seen := map[inventory.Key]bool{}
+	for _, e := range now {
+		seen[c.key(e)] = true
+	}
+	var diff []inventory.Entry
+	for _, e := range old {
+		if key := c.key(e); !seen[key] {
+			seen[key] = true
+			diff = append(diff, e)
+		}
+	}
+	return diff
 }
 
 // present handles a Kustomization that is in Git and succeeded.
@@ -193,7 +233,7 @@ func (c *candidates) present(n *Node, r *inventory.Record) {
 		c.plan.rest[n.ID] = rest
 		return
 	}
-	stale := inventory.Diff(r.Entries, n.Desired)
+	stale := c.diff(r.Entries, n.Desired)
 	var doomed []inventory.Entry
 	if n.Prune {
 		var tracked []inventory.Entry
@@ -210,9 +250,9 @@ func (c *candidates) present(n *Node, r *inventory.Record) {
 	}
 	c.plan.rest[n.ID] = rest
 	c.doom(Deletion{
-		Node: n.ID, Empty: len(n.Desired) == 0, Tracked: len(r.Entries),
+		Node: n.ID, Empty: len(n.Desired) == 0,
 		ServiceAccount: n.ServiceAccount, Timeout: n.Timeout, Needs: needs(n.Parent, n.DependsOn),
-	}, doomed)
+	}, r, doomed)
 }
 
 // gone handles a Kustomization that has left Git.
@@ -230,10 +270,10 @@ func (c *candidates) gone(r *inventory.Record) {
 	doomed, tracked := c.sift(r.ID, r.Entries)
 	c.plan.rest[r.ID] = tracked
 	c.doom(Deletion{
-		Node: r.ID, Left: true, Tracked: len(r.Entries), ServiceAccount: r.ServiceAccount,
+		Node: r.ID, Left: true, ServiceAccount: r.ServiceAccount,
 		Wait: r.DeletionPolicy == kustomizev1.DeletionPolicyWaitForTermination, Timeout: r.Timeout,
 		Needs: needs(r.Parent, r.DependsOn),
-	}, doomed)
+	}, r, doomed)
 }
 
 // removed reports whether a Kustomization that has left Git would be removed by Flux: by the prune of the one whose build held it,
@@ -280,7 +320,7 @@ func spared(r *inventory.Record) string {
 
 // sift divides stale entries into those to delete and those that must stay in the record; what is in neither is let go.
 func (c *candidates) sift(id flux.ID, stale []inventory.Entry) (doomed, tracked []inventory.Entry) {
-	for _, e := range inventory.Diff(stale, nil) {
+	for _, e := range c.diff(stale, nil) {
 		ref, err := e.Ref()
 		if err != nil {
 			c.errs = append(c.errs, fmt.Errorf("record of Kustomization %q: %w", id, err))
@@ -300,7 +340,13 @@ func (c *candidates) sift(id flux.ID, stale []inventory.Entry) (doomed, tracked 
 			tracked = append(tracked, e)
 			continue
 		}
-		if why := c.untouchable(ref); why != "" {
+		place := c.where(e.Cluster)
+		if place.Lost != "" {
+			c.keep(id, []inventory.Entry{e}, place.Lost, true)
+			tracked = append(tracked, e)
+			continue
+		}
+		if why := c.untouchable(place.Cluster, ref); why != "" {
 			c.keep(id, []inventory.Entry{e}, why, false)
 			continue
 		}
@@ -312,7 +358,7 @@ func (c *candidates) sift(id flux.ID, stale []inventory.Entry) (doomed, tracked 
 // owner returns another Kustomization of the run that owns the entry: one that succeeded if there is one.
 func (c *candidates) owner(e inventory.Entry, not flux.ID) (flux.ID, bool) {
 	var found flux.ID
-	for _, id := range c.plan.owned[e.ID] {
+	for _, id := range c.plan.owned[c.key(e)] {
 		if id == not {
 			continue
 		}
@@ -327,9 +373,12 @@ func (c *candidates) owner(e inventory.Entry, not flux.ID) (flux.ID, bool) {
 }
 
 // untouchable says why an object is never deleted, whatever the records say; empty if it may be. Flux's other components are
-// known by a label on the live object.
-func (c *candidates) untouchable(r flux.Ref) string {
+// known by a label on the live object. In other clusters all of Flux's objects are like any others: applied, as S4.42 has it, and
+// so pruned.
+func (c *candidates) untouchable(cluster flux.ClusterRef, r flux.Ref) string {
 	switch {
+	case !cluster.IsOwn():
+		return ""
 	case r.Group == flux.Group && r.Kind == flux.KustomizationKind:
 		return "it is a Kustomization, which sluice runs and does not own"
 	case flux.IsSource(r):
@@ -348,19 +397,32 @@ func (c *candidates) keep(id flux.ID, entries []inventory.Entry, why string, tra
 	}
 }
 
-func (c *candidates) doom(d Deletion, doomed []inventory.Entry) {
-	if len(doomed) == 0 {
-		return
+// doom makes the deletions of a Kustomization: one for each cluster, the run's own first.
+func (c *candidates) doom(d Deletion, r *inventory.Record, doomed []inventory.Entry) {
+	tracked := c.byCluster(r.Entries)
+	groups := c.byCluster(doomed)
+	for _, cluster := range slices.SortedFunc(maps.Keys(groups), compareClusters) {
+		// Every entry has been parsed before.
+		sorted, err := inventory.SortForDeletion(groups[cluster])
+		if err != nil {
+			c.errs = append(c.errs, err)
+			return
+		}
+		d.Cluster, d.Entries, d.Tracked = cluster, sorted, len(tracked[cluster])
+		c.plan.Deletions = append(c.plan.Deletions, d)
 	}
-	// Every entry has been parsed before.
-	sorted, err := inventory.SortForDeletion(doomed)
-	if err != nil {
-		c.errs = append(c.errs, err)
-		return
-	}
-	d.Entries = sorted
-	c.plan.Deletions = append(c.plan.Deletions, d)
 }
+
+func (c *candidates) byCluster(entries []inventory.Entry) map[flux.ClusterRef][]inventory.Entry {
+	groups := map[flux.ClusterRef][]inventory.Entry{}
+	for _, e := range entries {
+		cluster := c.where(e.Cluster).Cluster
+		groups[cluster] = append(groups[cluster], e)
+	}
+	return groups
+}
+
+func compareClusters(a, b flux.ClusterRef) int { return strings.Compare(a.String(), b.String()) }
 
 // order sorts the deletions: a Kustomization comes after all that need it. Kustomizations without anything to delete count too,
 // as links between others. In a cycle, which only old records can make together with a new commit, the id decides.

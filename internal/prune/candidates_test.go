@@ -350,8 +350,36 @@ func TestCandidatesReportsAllBadIDs(t *testing.T) {
 	}
 }
 
-// world is a random run: some Kustomizations in Git, some left, records that overlap.
+// Four references: the run's own cluster, two that lead to one other cluster, and one that leads nowhere.
+var references = []flux.ClusterRef{{}, {Kind: "Secret", Namespace: "a", Name: "east"}, {Kind: "Secret", Namespace: "b", Name: "east"},
+	{Kind: "Secret", Namespace: "a", Name: "lost"}}
+
+func where(ref flux.ClusterRef) Place {
+	switch ref {
+	case references[2]:
+		return Place{Cluster: references[1]}
+	case references[3]:
+		return Place{Cluster: ref, Lost: "nobody answers"}
+	}
+	return Place{Cluster: ref}
+}
+
+// keys are the objects of entries, whatever reference leads to their clusters.
+func keys(entries []inventory.Entry) map[inventory.Key]bool {
+	set := map[inventory.Key]bool{}
+	for _, e := range entries {
+		set[keyOf(e)] = true
+	}
+	return set
+}
+
+func keyOf(e inventory.Entry) inventory.Key {
+	return inventory.Key{Cluster: where(e.Cluster).Cluster, ID: e.ID}
+}
+
+// world is a random run: some Kustomizations in Git, some left, records that overlap, several clusters.
 func world(r *rand.Rand) Input {
+	anywhere := func() flux.ClusterRef { return references[max(0, r.IntN(len(references)+3)-3)] }
 	pick := func() []string {
 		var names []string
 		for range r.IntN(6) {
@@ -359,7 +387,7 @@ func world(r *rand.Rand) Input {
 		}
 		return names
 	}
-	var in Input
+	in := Input{Where: where}
 	for i := range 6 {
 		name := fmt.Sprint("k", i)
 		var depends []flux.ID
@@ -377,11 +405,18 @@ func world(r *rand.Rand) Input {
 			n.Parent, n.DependsOn = parent, depends
 			n.Succeeded, n.Prune = r.IntN(4) > 0, r.IntN(4) > 0
 			n.Unbuilt = !n.Succeeded && r.IntN(6) == 0
+			at := anywhere()
+			for j := range n.Desired {
+				n.Desired[j].Cluster = at
+			}
 			in.Nodes = append(in.Nodes, n)
 		}
 		if r.IntN(4) > 0 {
 			rec := record(name, parent, pick()...)
 			rec.DependsOn = depends
+			for j := range rec.Entries {
+				rec.Entries[j].Cluster = anywhere()
+			}
 			rec.Prune, rec.Suspended = r.IntN(4) > 0, r.IntN(6) == 0
 			rec.DeletionPolicy = []string{"", "MirrorPrune", "Delete", "WaitForTermination", "Orphan"}[r.IntN(5)]
 			in.Records = append(in.Records, rec)
@@ -404,58 +439,74 @@ func TestCandidatesProperties(t *testing.T) {
 		for _, n := range in.Nodes {
 			nodes[n.ID] = n
 		}
-		doomed := map[flux.ID]map[string]bool{}
-		position := map[flux.ID]int{}
+		doomed := map[flux.ID]bool{}
+		first, last := map[flux.ID]int{}, map[flux.ID]int{}
+		seen := map[Object]bool{}
 		for i, d := range p.Deletions {
-			if _, twice := position[d.Node]; twice || len(d.Entries) == 0 {
+			at := Object{Node: d.Node, Cluster: d.Cluster}
+			if seen[at] || len(d.Entries) == 0 {
 				t.Fatalf("%+v: deletion %+v", in, d)
 			}
-			position[d.Node] = i
-			doomed[d.Node] = inventory.IDs(d.Entries)
+			seen[at] = true
+			if _, before := first[d.Node]; !before {
+				first[d.Node] = i
+			}
+			last[d.Node] = i
+			doomed[d.Node] = true
+			for _, e := range d.Entries {
+				if place := where(e.Cluster); place.Cluster != d.Cluster || place.Lost != "" {
+					t.Fatalf("%+v: deletes %v in %q", in, e, d.Cluster)
+				}
+			}
 			deleted += len(d.Entries)
 			if n, ok := nodes[d.Node]; ok && (!n.Succeeded || !n.Prune) {
 				t.Fatalf("%+v: %v is pruned", in, d.Node)
 			}
-			// Never an id that any Kustomization of the run owns.
+			// Never an object that any Kustomization of the run owns.
 			for _, n := range in.Nodes {
-				if both := inventory.Intersect(d.Entries, n.Desired); len(both) > 0 {
-					t.Fatalf("%+v: deletes %v, which %v owns", in, both, n.ID)
+				owned := keys(n.Desired)
+				for _, e := range d.Entries {
+					if owned[keyOf(e)] {
+						t.Fatalf("%+v: deletes %v, which %v owns", in, e, n.ID)
+					}
 				}
 			}
 		}
 		for _, d := range p.Deletions {
 			for _, need := range d.Needs {
-				if at, ok := position[need]; ok && at < position[d.Node] {
+				if at, ok := first[need]; ok && at < last[d.Node] {
 					t.Fatalf("%+v: %v is deleted before %v, which needs it", in, need, d.Node)
 				}
 			}
 		}
-		kept := map[flux.ID]map[string]Kept{}
+		kept := map[flux.ID]map[inventory.Key]Kept{}
 		for _, k := range p.Kept {
 			if kept[k.Node] == nil {
-				kept[k.Node] = map[string]Kept{}
+				kept[k.Node] = map[inventory.Key]Kept{}
 			}
-			kept[k.Node][k.Entry.ID] = k
+			kept[k.Node][keyOf(k.Entry)] = k
 		}
-		moved := map[flux.ID]map[string]bool{}
+		moved := map[flux.ID]map[inventory.Key]bool{}
 		for _, m := range p.Moves {
 			if moved[m.From] == nil {
-				moved[m.From] = map[string]bool{}
+				moved[m.From] = map[inventory.Key]bool{}
 			}
-			moved[m.From][m.Entry.ID] = true
-			if to := nodes[m.To]; !to.Succeeded || !inventory.IDs(to.Desired)[m.Entry.ID] {
+			moved[m.From][keyOf(m.Entry)] = true
+			if to := nodes[m.To]; !to.Succeeded || !keys(to.Desired)[keyOf(m.Entry)] {
 				t.Fatalf("%+v: %v moves to %v, which has not taken it", in, m.Entry, m.To)
 			}
 		}
-		// With whatever is deleted, nothing is lost: each id of a record is still in it, or was deleted, moved or kept on purpose.
+		// With whatever is deleted, nothing is lost: each object of a record is still in it, or was deleted, moved or kept on purpose.
 		var results []Result
-		settled := map[flux.ID]map[string]bool{}
+		settled := map[flux.ID]map[inventory.Key]bool{}
 		for _, d := range p.Deletions {
-			settled[d.Node] = map[string]bool{}
+			if settled[d.Node] == nil {
+				settled[d.Node] = map[inventory.Key]bool{}
+			}
 			for _, e := range d.Entries {
 				outcome := []Outcome{Deleted, Gone, Spared, Failed, NotTried}[r.IntN(5)]
 				results = append(results, Result{Node: d.Node, Entry: e, Outcome: outcome})
-				settled[d.Node][e.ID] = outcome != Failed && outcome != NotTried
+				settled[d.Node][keyOf(e)] = outcome != Failed && outcome != NotTried
 			}
 		}
 		after := map[flux.ID]After{}
@@ -465,17 +516,18 @@ func TestCandidatesProperties(t *testing.T) {
 		for _, rec := range in.Records {
 			a, changes := after[rec.ID]
 			if !changes {
-				if len(doomed[rec.ID]) > 0 || len(moved[rec.ID]) > 0 {
+				if doomed[rec.ID] || len(moved[rec.ID]) > 0 {
 					t.Fatalf("%+v: %v is pruned and its record stays", in, rec.ID)
 				}
 				continue
 			}
 			for _, e := range rec.Entries {
-				k, isKept := kept[rec.ID][e.ID]
-				accounted := settled[rec.ID][e.ID] || moved[rec.ID][e.ID] || isKept && !k.Tracked
-				if tracked := inventory.IDs(a.Entries)[e.ID]; tracked == accounted {
+				key := keyOf(e)
+				k, isKept := kept[rec.ID][key]
+				accounted := settled[rec.ID][key] || moved[rec.ID][key] || isKept && !k.Tracked
+				if tracked := keys(a.Entries)[key]; tracked == accounted {
 					t.Fatalf("%+v: of %v, %v is tracked: %t, settled: %t, moved: %t, kept: %+v", in, rec.ID, e, tracked,
-						settled[rec.ID][e.ID], moved[rec.ID][e.ID], k)
+						settled[rec.ID][key], moved[rec.ID][key], k)
 				}
 			}
 			if _, inGit := nodes[rec.ID]; a.Delete && (inGit || len(a.Entries) > 0) {

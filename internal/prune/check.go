@@ -35,16 +35,88 @@ type Findings struct {
 
 // Object is an object of a Kustomization.
 type Object struct {
-	Node flux.ID
-	Ref  flux.Ref
+	Node    flux.ID
+	Cluster flux.ClusterRef
+	Ref     flux.Ref
 }
 
-// Check looks at the live objects of a plan and holds what would be deleted against the guards. It only reads, with the permissions
-// of c: get on the objects, list on what Namespaces and CustomResourceDefinitions hold if any is to be deleted. It is meant for
-// before the first write, and once more before Delete if Kustomizations were built in between.
+// Access gives what Check needs of a cluster, as Input.Where named it.
+type Access func(flux.ClusterRef) (Client, Kinds, error)
+
+// Check looks at the live objects of a plan and holds what would be deleted against the guards, for each cluster by itself. It only
+// reads, with the permissions of the clients: get on the objects, list on what Namespaces and CustomResourceDefinitions hold if any
+// is to be deleted. It is meant for before the first write, and once more before Delete if Kustomizations were built in between.
 //
-// The error joins all objects that could not be read, in the order of deletion.
-func Check(ctx context.Context, c Client, kinds Kinds, plan *Plan, g Guards) (*Findings, error) {
+// The error joins all objects that could not be read, in the order of deletion within a cluster.
+func Check(ctx context.Context, access Access, plan *Plan, g Guards) (*Findings, error) {
+	all := &Findings{}
+	var errs []error
+	for _, cluster := range plan.clusters() {
+		found, err := checkIn(ctx, access, plan.in(cluster), cluster, g)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all.Doomed = append(all.Doomed, found.Doomed...)
+		all.Kept = append(all.Kept, found.Kept...)
+		all.Gone = append(all.Gone, found.Gone...)
+		all.Refusals = append(all.Refusals, found.Refusals...)
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	position := map[Object]int{} // of a Kustomization's deletion in a cluster
+	for i, d := range plan.Deletions {
+		position[Object{Node: d.Node, Cluster: d.Cluster}] = i
+	}
+	sort.SliceStable(all.Doomed, func(i, j int) bool {
+		a, b := all.Doomed[i], all.Doomed[j]
+		return position[Object{Node: a.Node, Cluster: a.Cluster}] < position[Object{Node: b.Node, Cluster: b.Cluster}]
+	})
+	sort.SliceStable(all.Refusals, func(i, j int) bool {
+		a, b := all.Refusals[i], all.Refusals[j]
+		if a.Node != b.Node {
+			return a.Node.String() < b.Node.String()
+		}
+		return a.Guard < b.Guard
+	})
+	return all, nil
+}
+
+// clusters are those of the deletions, the run's own first.
+func (p *Plan) clusters() []flux.ClusterRef {
+	var clusters []flux.ClusterRef
+	for _, d := range p.Deletions {
+		if !slices.Contains(clusters, d.Cluster) {
+			clusters = append(clusters, d.Cluster)
+		}
+	}
+	slices.SortFunc(clusters, compareClusters)
+	return clusters
+}
+
+// in is the plan's share of one cluster, as far as Check looks at it.
+func (p *Plan) in(cluster flux.ClusterRef) *Plan {
+	share := &Plan{owned: map[inventory.Key][]flux.ID{}}
+	for _, d := range p.Deletions {
+		if d.Cluster == cluster {
+			share.Deletions = append(share.Deletions, d)
+		}
+	}
+	for key, owners := range p.owned {
+		if key.Cluster == cluster {
+			share.owned[key] = owners
+		}
+	}
+	return share
+}
+
+// checkIn is Check for the share of one cluster.
+func checkIn(ctx context.Context, access Access, plan *Plan, cluster flux.ClusterRef, g Guards) (*Findings, error) {
+	c, kinds, err := access(cluster)
+	if err != nil {
+		return nil, err
+	}
 	k := &check{client: c, kinds: kinds, plan: plan, guards: g, findings: &Findings{}, gone: map[string]bool{}}
 	if err := k.read(ctx); err != nil {
 		return nil, err
@@ -57,17 +129,15 @@ func Check(ctx context.Context, c Client, kinds Kinds, plan *Plan, g Guards) (*F
 	if err := k.definitions(ctx); err != nil {
 		return nil, err
 	}
-	sort.SliceStable(k.findings.Refusals, func(i, j int) bool {
-		a, b := k.findings.Refusals[i], k.findings.Refusals[j]
-		if a.Node != b.Node {
-			return a.Node.String() < b.Node.String()
+	if !cluster.IsOwn() {
+		for _, r := range k.findings.Refusals {
+			r.Text += fmt.Sprintf(" (in the cluster of %s)", cluster)
 		}
-		return a.Guard < b.Guard
-	})
+	}
 	return k.findings, nil
 }
 
-// check is the work of Check in progress.
+// check is the work of checkIn in progress.
 type check struct {
 	client   Client
 	kinds    Kinds
@@ -128,15 +198,15 @@ func (k *check) read(ctx context.Context) error {
 				continue
 			}
 			if a.gone {
-				k.findings.Gone = append(k.findings.Gone, Object{Node: d.Node, Ref: a.ref})
+				k.findings.Gone = append(k.findings.Gone, Object{Node: d.Node, Cluster: d.Cluster, Ref: a.ref})
 				k.ids[d.Entries[j].ID] = true
 				continue
 			}
-			if why := protected(a.live, d.Node); why != "" {
+			if why := protected(a.live, d); why != "" {
 				k.findings.Kept = append(k.findings.Kept, Kept{Node: d.Node, Entry: d.Entries[j], Reason: why})
 				continue
 			}
-			k.findings.Doomed = append(k.findings.Doomed, Object{Node: d.Node, Ref: a.ref})
+			k.findings.Doomed = append(k.findings.Doomed, Object{Node: d.Node, Cluster: d.Cluster, Ref: a.ref})
 			k.live[i] = append(k.live[i], victim{ref: a.ref, meta: a.live})
 			k.gone[string(a.live.UID)] = true
 			k.ids[d.Entries[j].ID] = true
@@ -210,8 +280,8 @@ func (k *check) volumes() {
 // ownedIn returns, sorted, the objects that Kustomizations of the run own and that match.
 func (k *check) ownedIn(match func(flux.Ref) bool) []flux.Ref {
 	var refs []flux.Ref
-	for id := range k.plan.owned {
-		ref, err := inventory.Entry{ID: id}.Ref()
+	for key := range k.plan.owned {
+		ref, err := inventory.Entry{ID: key.ID}.Ref()
 		if err == nil && match(ref) {
 			refs = append(refs, ref)
 		}

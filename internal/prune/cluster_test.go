@@ -121,6 +121,11 @@ func (c *cluster) plan(desired, old []flux.Ref) *Plan {
 	return p
 }
 
+// accessTo is that of a run with one cluster.
+func accessTo(c Client, k Kinds) Access {
+	return func(flux.ClusterRef) (Client, Kinds, error) { return c, k, nil }
+}
+
 func as(c Client) func(Deletion) (Client, error) {
 	return func(Deletion) (Client, error) { return c, nil }
 }

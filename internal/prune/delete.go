@@ -67,7 +67,7 @@ func (r Result) Settled() bool {
 
 // Options says how Delete works.
 type Options struct {
-	// Client returns the client that acts for a deletion's service account.
+	// Client returns the client for a deletion's cluster that acts for its service account.
 	Client func(Deletion) (Client, error)
 	// Own, if not nil, is sluice's own client. It is asked whether an object is still there that the account of its Kustomization may
 	// not read: one that somebody has deleted by hand counts as gone, whatever became of the account.
@@ -152,7 +152,7 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 				if ctx.Err() != nil || results[i].Err != nil {
 					return nil
 				}
-				live := w.object(ctx, c, &results[i])
+				live := w.object(ctx, c, d, &results[i])
 				if live != nil && patient && (d.Wait || hasFinalizers(live)) {
 					awaited[i] = &target{ref: results[i].Ref, gvk: live.GroupVersionKind(), uid: live.UID}
 				}
@@ -252,7 +252,7 @@ func (w *deleting) reaches(from, to flux.ID, seen []flux.ID) bool {
 }
 
 // object deletes one object and fills in its result. It returns the object if the server accepted the deletion.
-func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.PartialObjectMetadata {
+func (w *deleting) object(ctx context.Context, c Client, d Deletion, r *Result) *metav1.PartialObjectMetadata {
 	ctx, cancel := retry.Outlive(ctx, grace)
 	defer cancel()
 	var uid types.UID
@@ -273,7 +273,7 @@ func (w *deleting) object(ctx context.Context, c Client, r *Result) *metav1.Part
 			r.Err = fmt.Errorf("%s was made anew while it was deleted; look for who else applies it", r.Ref)
 			return nil
 		}
-		if why := protected(f.live, r.Node); why != "" {
+		if why := protected(f.live, d); why != "" {
 			r.Outcome, r.Reason = Spared, why
 			return nil
 		}

@@ -38,11 +38,12 @@ var markers = []struct{ key, value string }{
 	{flux.Group + "/ssa", "ignore"},
 }
 
-// protected says why a live object is not to be deleted for a Kustomization; empty if it may be.
-func protected(live *metav1.PartialObjectMetadata, node flux.ID) string {
+// protected says why a live object is not to be deleted for a deletion; empty if it may be.
+func protected(live *metav1.PartialObjectMetadata, d Deletion) string {
+	node := d.Node
 	owner := flux.ID{Namespace: live.Labels[flux.NamespaceLabel], Name: live.Labels[flux.NameLabel]}
 	switch {
-	case live.Labels[partOfLabel] == partOfFlux:
+	case d.Cluster.IsOwn() && live.Labels[partOfLabel] == partOfFlux:
 		return "it is part of Flux"
 	case owner == node:
 	case owner.Namespace == "" || owner.Name == "":

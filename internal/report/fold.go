@@ -137,7 +137,7 @@ func (f *Fold) name(id string) string {
 func (f *Fold) foundNode(n event.Node) {
 	r := f.row(n.ID)
 	r.Parent, r.DependsOn, r.Path, r.File, r.Line = n.Parent, slices.Clone(n.DependsOn), n.Path, n.File, n.Line
-	r.Revision, r.Built, r.Deferred = n.Revision, n.Objects, n.Deferred
+	r.Revision, r.Built, r.Deferred, r.Cluster = n.Revision, n.Objects, n.Deferred, n.Cluster
 }
 
 func (f *Fold) planned(e event.Planned) {

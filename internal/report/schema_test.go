@@ -392,6 +392,7 @@ var eventFields = map[string]string{
 	"Node.deferred":  "Why it can only be built when its turn comes.",
 	"Node.suspended": "Set if `spec.suspend` is true.",
 	"Node.excluded":  "Set if `--only` or `--skip` leaves it out.",
+	"Node.cluster":   "The Secret or ConfigMap of `spec.kubeConfig`, `Kind/namespace/name` and `/key` if it names one; absent for the run's own cluster.",
 
 	"ClusterReached.context":       "The context of the kubeconfig.",
 	"ClusterReached.server":        "The URL of the API server.",

@@ -250,6 +250,8 @@ type Row struct {
 	Built int `json:"built"`
 	// Why it can only be built when its turn comes. Absent if it was built before the first write.
 	Deferred string `json:"deferred,omitempty"`
+	// The Secret or ConfigMap of `spec.kubeConfig` that says how to reach the cluster its objects live in. Absent for the run's own cluster.
+	Cluster string `json:"cluster,omitempty"`
 	// How often it was tried.
 	Attempts int `json:"attempts"`
 	// The most attempts there would have been.

@@ -262,12 +262,16 @@ func RowText(r *Row, name func(id string) string) string {
 		if r.Gate > 0 {
 			text += ", healthy"
 		}
+		if r.Cluster != "" {
+			text += "," + elsewhere(r)
+		}
 		return text
 	case Failed, Unhealthy:
 		text := "failed"
 		if r.State == Unhealthy {
 			text = "is not healthy"
 		}
+		text += elsewhere(r)
 		if len(r.Failures) > 0 {
 			text += ": " + FailureText(r.Failures[0])
 		}
@@ -302,6 +306,14 @@ func RowText(r *Row, name func(id string) string) string {
 		return "not started"
 	}
 	return string(r.State)
+}
+
+// elsewhere names the cluster of a Kustomization, if it is not the run's own.
+func elsewhere(r *Row) string {
+	if r.Cluster == "" {
+		return ""
+	}
+	return " in the cluster of " + r.Cluster
 }
 
 // Progress says how far a Kustomization got that was interrupted.

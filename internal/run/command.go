@@ -75,7 +75,7 @@ func (r *run) stages() []stage {
 		stages = append(stages, stage{r.readable, event.VerdictInvalid}, stage{r.apart, event.VerdictInvalid})
 	default:
 		stages = append(stages,
-			stage{r.reach, event.VerdictInvalid},  // the cluster: which one, does it serve what is needed
+			stage{r.reach, event.VerdictInvalid},  // the clusters: which ones, do they serve what is needed
 			stage{r.recall, event.VerdictRefused}, // the records: what is live, whose it is, is this commit older
 			stage{r.plan, event.VerdictInvalid},   // a dry run of every change
 			stage{r.guard, event.VerdictRefused},  // what would be deleted, and may it be
@@ -135,7 +135,7 @@ func (r *run) output(ctx context.Context, n *node, all []flux.Object, found disc
 		return r.failuresOf(ctx, "build", n, err)
 	}
 	n.objects, n.built = labelled, true
-	r.index(n.ID, labelled)
+	r.index(n, labelled)
 	r.learnSecrets(labelled)
 	return nil
 }
@@ -154,6 +154,9 @@ func (r *run) outputs() []Built {
 // split is discover.Split, except that what cannot be read because of open
 // variables is no fault.
 func (r *run) split(n *node, objects []flux.Object) (discover.Found, error) {
+	if n.remote() {
+		return discover.SplitRemote(n.ID, objects), nil
+	}
 	found, err := discover.Split(n.ID, n.tree, objects)
 	if err == nil || !r.options.KeepOpen {
 		return found, err

@@ -27,11 +27,9 @@ const defaultRetryInterval = 10 * time.Second
 
 // working is the state while the graph runs.
 type working struct {
-	// mu guards what several steps touch: told and watchers.
+	// mu guards what several steps touch.
 	mu   sync.Mutex
 	told map[string]bool
-	// watchers are by user.
-	watchers map[string]health.Clients
 	// growth is held by the one step that builds a node at its turn, and with
 	// it all that building uses and that grown holds.
 	growth   sync.Mutex
@@ -55,7 +53,6 @@ func (w *working) init() {
 	w.told = map[string]bool{}
 	w.ends = map[flux.ID]event.NodeFinished{}
 	w.shut = map[string]*shutError{}
-	w.watchers = map[string]health.Clients{}
 	w.unpruned = map[flux.ID]bool{}
 }
 
@@ -243,7 +240,7 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped})
 	}
 	for _, target := range health.Select(r.options.Wait, n.Kustomization, done) {
-		if id, ok := target.Kustomization(); ok && r.nodes.get(id) != nil {
+		if id, ok := target.Kustomization(); ok && !n.remote() && r.nodes.get(id) != nil {
 			continue // its own end stands for it, by an edge of the graph
 		}
 		n.targets = append(n.targets, target)
@@ -315,20 +312,22 @@ func (r *run) account(id flux.ID, serviceAccount string) string {
 }
 
 // clientFor returns the client that a node's objects are applied with.
-func (r *run) clientFor(n *node) (client.WithWatch, error) { return r.cluster.Client(r.user(n)) }
+func (r *run) clientFor(n *node) (client.WithWatch, error) {
+	to, err := r.homeOf(n)
+	if err != nil {
+		return nil, err
+	}
+	return to.Client(r.user(n))
+}
 
 // healthClients returns what health needs to watch as a node's user (S4.40).
-func (r *run) healthClients(n *node) (health.Clients, error) { return r.healthAs(r.user(n)) }
+func (r *run) healthClients(n *node) (health.Clients, error) { return r.healthAs(n, r.user(n)) }
 
-func (r *run) healthAs(user string) (health.Clients, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if known, ok := r.watchers[user]; ok {
-		return known, nil
+// healthAs returns them for another user.
+func (r *run) healthAs(n *node, user string) (health.Clients, error) {
+	to, err := r.homeOf(n)
+	if err != nil {
+		return health.Clients{}, err
 	}
-	made, err := health.NewClients(r.cluster.Config(user), nil, r.cluster.Mapper())
-	if err == nil {
-		r.watchers[user] = made
-	}
-	return made, err
+	return to.health(user)
 }

@@ -13,6 +13,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/lock"
@@ -58,6 +59,12 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	if f.Hint == "" && apierrors.IsForbidden(err) {
 		f.Reason = "Forbidden"
 		f.Hint = "grant the right that it names to the account that sluice runs as (docs/permissions.md lists what it needs)"
+	}
+	if e, ok := as[*homeError](err); ok {
+		f.Reason = homeReasons[e.problem]
+	}
+	if e, ok := as[*cluster.Error](err); ok {
+		f.Reason = clusterReasons[e.Problem]
 	}
 	if e, ok := as[reasoned](err); ok && e.Reason() != "" {
 		f.Reason = e.Reason()

@@ -148,9 +148,6 @@ func unsupported(k *flux.Kustomization) []event.Failure {
 		failures = append(failures, event.Failure{Phase: "discover", Reason: "UnsupportedField", Node: k.ID.String(), File: k.File, Line: k.Line,
 			Text: fmt.Sprintf("%s: %s is not supported yet", k.ID, field), Hint: hint})
 	}
-	if k.Spec.KubeConfig != nil {
-		refuse("spec.kubeConfig", "run sluice against that cluster with a kubeconfig of its own, and leave this Kustomization out here with --skip")
-	}
 	if k.Spec.Decryption != nil {
 		refuse("spec.decryption", "create the secrets in the cluster by other means, and leave out the encrypted ones")
 	}
@@ -200,7 +197,7 @@ func (r *run) render(ctx context.Context, n *node) []event.Failure {
 	}
 	n.rendered = result.Objects
 	r.sinks.Public(n.Name, n.Namespace)
-	r.index(n.ID, n.rendered)
+	r.index(n, n.rendered)
 	return nil
 }
 
@@ -363,7 +360,7 @@ func (r *run) desired(ctx context.Context, n *node, found discover.Found) []even
 		r.sinks.Public(o.GetName(), o.GetNamespace())
 	}
 	r.learnSecrets(objects)
-	r.index(n.ID, objects)
+	r.index(n, objects)
 	return nil
 }
 

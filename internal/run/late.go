@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/schedule"
 )
 
@@ -26,7 +27,11 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 	if missing := r.missingVariables(ctx, n); len(missing) > 0 {
 		return nil, &missingError{missing}
 	}
+	if err := r.settle(ctx, n); err != nil {
+		return nil, err // a cluster that is being made may answer later
+	}
 	n.deferred, r.grewLate = "", true
+	r.reachRecorded(ctx, []*inventory.Record{n.record})
 	before := len(r.toolkit)
 	children, failures := r.fill(ctx, n, fromCluster)
 	failures = append(failures, r.unserved(r.toolkit[before:])...)
@@ -88,12 +93,12 @@ func (r *run) wait(growth *schedule.Growth, other *node, child flux.ID) {
 type missingError struct{ objects []string }
 
 func (e *missingError) Error() string {
-	return "substituteFrom names " + strings.Join(e.objects, ", ") + ", which nothing that ran before has created"
+	return "it needs " + strings.Join(e.objects, ", ") + " for its variables or its cluster, which nothing that ran before has created"
 }
 
 // Hint says what to do.
 func (e *missingError) Hint() string {
-	return "create it, correct its name, or set optional: true; if something creates it late, depend on what waits for that"
+	return "create it, correct its name, or set optional: true in substituteFrom; if something creates it late, depend on what waits for that"
 }
 
 // Reason is the failure's stable code.

@@ -72,6 +72,7 @@ func (n *node) describe() event.Node {
 		ID: n.ID.String(), Parent: parent, DependsOn: deps,
 		Path: n.Path(), File: n.File, Line: n.Line, Revision: n.revision,
 		Objects: len(n.objects), Deferred: n.deferred, Suspended: n.Spec.Suspend, Excluded: n.excluded,
+		Cluster: n.Cluster().String(),
 	}
 }
 

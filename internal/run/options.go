@@ -77,6 +77,14 @@ type Options struct {
 	// DefaultServiceAccount is what Kustomizations without an account of their
 	// own are applied as; it is in the namespace of each (S4.40).
 	DefaultServiceAccount string
+	// DefaultKubeConfigServiceAccount is whose token is used where a
+	// ConfigMap of spec.kubeConfig names no account (S4.43).
+	DefaultKubeConfigServiceAccount string
+	// InsecureKubeConfigExec lets kubeconfigs of spec.kubeConfig run commands
+	// here, and InsecureKubeConfigTLS lets them turn off the check of the
+	// server's certificate (S4.42).
+	InsecureKubeConfigExec bool
+	InsecureKubeConfigTLS  bool
 	// CustomStageKinds, OverrideManagers and MigrateAPIVersion are the fields
 	// of [apply.Options] of the same names.
 	CustomStageKinds  map[schema.GroupKind]struct{}

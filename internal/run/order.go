@@ -95,6 +95,9 @@ func (n *node) waitsForAll(wait health.Mode) bool {
 // They are not objects in the cluster here, so their own end stands for their
 // health (S6.6: a check on itself is dropped).
 func (n *node) childChecks(nodes *nodeSet) []flux.ID {
+	if n.remote() {
+		return nil // what it names is in the other cluster
+	}
 	var ids []flux.ID
 	for _, check := range n.Spec.HealthChecks {
 		id := flux.ID{Namespace: check.Namespace, Name: check.Name}

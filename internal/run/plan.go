@@ -18,22 +18,56 @@ import (
 // plan asks the server about every object that can be judged now, and refuses
 // the run if one of them would be refused later.
 func (r *run) plan(ctx context.Context) []event.Failure {
-	shared := r.shared()
-	var nodes []plan.Node
+	failures := r.shared()
+	var places []flux.ClusterRef
 	for _, n := range r.sorted() {
-		if n.built && !n.excluded && !n.Spec.Suspend {
-			nodes = append(nodes, r.toPlan(n))
+		if place, ok := r.placeOf(n); ok && !slices.Contains(places, place) {
+			places = append(places, place)
 		}
 	}
-	made, err := plan.Make(ctx, r.planOptions(), nodes)
-	if err != nil {
-		return append(shared, r.planFailures(ctx, err)...)
+	slices.SortFunc(places, compareRefs)
+	for _, place := range places {
+		failures = append(failures, r.planIn(ctx, place)...)
 	}
-	for _, n := range nodes {
-		r.nodes.get(n.ID).take(made)
+	return failures
+}
+
+// placeOf returns the cluster that a node is planned in, false if it is not.
+func (r *run) placeOf(n *node) (flux.ClusterRef, bool) {
+	to := r.homes.at(n.Cluster())
+	if to == nil || !n.built || n.excluded || n.Spec.Suspend {
+		return flux.ClusterRef{}, false
+	}
+	return to.place, true
+}
+
+// planIn plans what goes to one cluster. The nodes of others are part of it
+// without their objects: what comes before what is told by all of them.
+func (r *run) planIn(ctx context.Context, at flux.ClusterRef) []event.Failure {
+	var nodes []plan.Node
+	var here []*node
+	for _, n := range r.sorted() {
+		place, ok := r.placeOf(n)
+		if !ok {
+			continue
+		}
+		share := r.toPlan(n)
+		if place == at {
+			here = append(here, n)
+		} else {
+			share.Objects = nil
+		}
+		nodes = append(nodes, share)
+	}
+	made, err := plan.Make(ctx, r.planOptions(at), nodes)
+	if err != nil {
+		return r.planFailures(ctx, err)
+	}
+	for _, n := range here {
+		n.take(made)
 	}
 	r.tellTakenOver(made)
-	return shared
+	return nil
 }
 
 // tellTakenOver warns of objects that carry the owner labels of a Kustomization
@@ -64,18 +98,24 @@ func (r *run) shared() []event.Failure {
 		*node
 		object flux.Object
 	}
-	holders := map[flux.Ref]holder{}
+	type held struct {
+		place flux.ClusterRef
+		ref   flux.Ref
+	}
+	holders := map[held]holder{}
 	var failures []event.Failure
 	for _, n := range r.sorted() {
 		if n.excluded || n.Spec.Suspend {
 			continue
 		}
+		place := r.homes.where(n.Cluster()).Cluster // the reference itself, if no cluster was looked at
 		for _, o := range n.objects {
-			first, held := holders[o.Ref().Key()]
-			if !held {
-				holders[o.Ref().Key()] = holder{n, o}
+			key := held{place, o.Ref().Key()}
+			first, twice := holders[key]
+			if !twice {
+				holders[key] = holder{n, o}
 			}
-			if !held || first.node == n || meantToBeShared(o) || meantToBeShared(first.object) {
+			if !twice || first.node == n || meantToBeShared(o) || meantToBeShared(first.object) {
 				continue
 			}
 			text := fmt.Sprintf("%s is part of %s and of %s", o.Ref(), first.ID, n.ID)
@@ -119,7 +159,11 @@ func meantToBeShared(o flux.Object) bool {
 
 // planLate plans a node that was built at its turn.
 func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
-	made, err := plan.Make(ctx, r.planOptions(), []plan.Node{r.toPlan(n)})
+	to, err := r.homeOf(n)
+	if err != nil {
+		return r.failuresOf(ctx, "cluster", n, err)
+	}
+	made, err := plan.Make(ctx, r.planOptions(to.place), []plan.Node{r.toPlan(n)})
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
@@ -127,8 +171,14 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 	return nil
 }
 
-func (r *run) planOptions() plan.Options {
-	return plan.Options{Client: r.cluster.Client, Owner: apply.Owner(), Namespaces: []string{r.options.StateNamespace}}
+func (r *run) planOptions(at flux.ClusterRef) plan.Options {
+	options := plan.Options{Owner: apply.Owner(), Client: func(n *plan.Node) (client.WithWatch, error) {
+		return r.clientFor(r.nodes.get(n.ID))
+	}}
+	if at.IsOwn() {
+		options.Namespaces = []string{r.options.StateNamespace}
+	}
+	return options
 }
 
 func (r *run) toPlan(n *node) plan.Node {
@@ -137,7 +187,7 @@ func (r *run) toPlan(n *node) plan.Node {
 		after = append(after, n.Parent)
 	}
 	options := r.applyOptions(n)
-	return plan.Node{ID: n.ID, User: r.user(n), After: after, Objects: n.objects,
+	return plan.Node{ID: n.ID, User: r.user(n), Access: n.Cluster().String(), After: after, Objects: n.objects,
 		Rules: plan.Rules{SSA: options.SSA(), Recreate: options.Recreate}}
 }
 

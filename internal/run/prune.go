@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
@@ -13,12 +12,8 @@ import (
 
 // candidates decides what to delete, given which nodes succeeded.
 func (r *run) candidatesFor(succeeded func(*node) bool) (*prune.Plan, error) {
-	input := prune.Input{StateNamespace: r.options.StateNamespace, Records: r.state.Sorted()}
+	input := prune.Input{StateNamespace: r.options.StateNamespace, Records: r.records(), Where: r.homes.where}
 	for _, n := range r.sorted() {
-		if n.record != nil && !slices.Contains(input.Records, n.record) {
-			input.Records = slices.DeleteFunc(input.Records, func(old *inventory.Record) bool { return old.ID == n.ID })
-			input.Records = append(input.Records, n.record)
-		}
 		input.Nodes = append(input.Nodes, prune.Node{
 			ID: n.ID, Parent: n.Parent, DependsOn: n.Dependencies(),
 			Desired: n.desiredEntries(), Unbuilt: !n.built && !n.Spec.Suspend, Succeeded: succeeded(n),
@@ -45,15 +40,7 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 
 // look holds what would be deleted against the guards.
 func (r *run) look(ctx context.Context, intended *prune.Plan) (*prune.Findings, []event.Failure) {
-	c, err := r.cluster.Client("")
-	if err != nil {
-		return nil, r.failuresOf(ctx, "cluster", nil, err)
-	}
-	kinds, err := r.cluster.Discovery()
-	if err != nil {
-		return nil, r.failuresOf(ctx, "cluster", nil, err)
-	}
-	findings, err := prune.Check(ctx, c, kinds, intended, prune.Guards{
+	findings, err := prune.Check(ctx, r.pruneAccess, intended, prune.Guards{
 		AllowEmpty: r.options.AllowEmpty, MaxPrunePercent: r.options.MaxPrune, MinObjects: prune.DefaultGuards().MinObjects,
 		AllowDelete: r.options.AllowDelete,
 	})
@@ -141,9 +128,21 @@ func (r *run) settled() map[flux.ID]bool {
 	return settled
 }
 
-// pruneClient returns what to delete with: the account that applied (S4.40).
+// pruneAccess returns what to look at a cluster with, as sluice itself.
+func (r *run) pruneAccess(at flux.ClusterRef) (prune.Client, prune.Kinds, error) {
+	to := r.homes.at(at)
+	c, err := to.Client("")
+	if err != nil {
+		return nil, nil, err
+	}
+	kinds, err := to.Discovery()
+	return c, kinds, err
+}
+
+// pruneClient returns what to delete with: the connection and the account that
+// applied (S4.40, S4.42).
 func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
-	return r.cluster.Client(r.account(d.Node, d.ServiceAccount))
+	return r.homes.at(d.Entries[0].Cluster).Client(r.account(d.Node, d.ServiceAccount))
 }
 
 // planned is the plan as an event.

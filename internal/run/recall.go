@@ -3,10 +3,12 @@ package run
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/source"
@@ -26,29 +28,35 @@ type remembered struct {
 	ensure func(context.Context) error
 }
 
-// reach connects to the cluster and asks whether it serves what the run needs
-// of Flux's other kinds.
+// reach connects to the cluster, and to those of spec.kubeConfig, and asks
+// whether they serve what the run needs of Flux's other kinds.
 func (r *run) reach(ctx context.Context) []event.Failure {
 	if _, err := r.connect(ctx); err != nil {
-		f := r.failure(ctx, "cluster", nil, err)
-		if e, ok := as[*cluster.Error](err); ok {
-			f.Reason = clusterReasons[e.Problem]
-		}
-		return []event.Failure{f}
+		return []event.Failure{r.failure(ctx, "cluster", nil, err)}
 	}
-	return r.unserved(r.toolkit)
+	failures := r.reachHomes(ctx)
+	return append(failures, r.unserved(r.toolkit)...)
 }
 
-// unserved refuses objects of Flux's other APIs that the cluster does not know:
-// nothing here could stand in for their controllers.
+// unserved refuses objects of Flux's APIs that the cluster they go to does not
+// know: nothing here could stand in for their controllers.
 func (r *run) unserved(toolkit []toolkitObject) []event.Failure {
 	var failures []event.Failure
 	for _, t := range toolkit {
+		n := r.nodes.get(t.node)
+		to := r.homes.at(n.Cluster())
+		if to == nil {
+			continue // left out of the run, or told already
+		}
 		gvk := t.object.GroupVersionKind()
-		if _, err := r.cluster.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
+		if _, err := to.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
+			where := "the cluster"
+			if n.remote() {
+				where += " of " + n.Cluster().String()
+			}
 			failures = append(failures, event.Failure{Phase: "cluster", Reason: "KindNotServed", Node: t.node.String(),
 				Object: t.object.Ref().String(), File: t.object.File,
-				Text: fmt.Sprintf("%s: the cluster does not serve %s of %s, which one of Flux's controllers would run", t.object.Ref(), gvk.Kind, gvk.GroupVersion()),
+				Text: fmt.Sprintf("%s: %s does not serve %s of %s, which one of Flux's controllers would run", t.object.Ref(), where, gvk.Kind, gvk.GroupVersion()),
 				Hint: "install that controller and its definitions, or leave the object out of what sluice runs"})
 		}
 	}
@@ -93,6 +101,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	for _, n := range r.sorted() {
 		r.recordOf(n)
 	}
+	r.reachRecorded(ctx, r.records())
 	failures = append(failures, r.unready(ctx)...)
 	return append(failures, r.history(ctx)...)
 }
@@ -173,6 +182,18 @@ func (r *run) recallNode(ctx context.Context, n *node) []event.Failure {
 		r.recordOf(n)
 	}
 	return failures
+}
+
+// records returns what is on record of the root, as this run has it by now.
+func (r *run) records() []*inventory.Record {
+	records := r.state.Sorted()
+	for _, n := range r.sorted() {
+		if n.record != nil && !slices.Contains(records, n.record) {
+			records = slices.DeleteFunc(records, func(old *inventory.Record) bool { return old.ID == n.ID })
+			records = append(records, n.record)
+		}
+	}
+	return records
 }
 
 // recordOf gives a node its record: the stored one, or a new one that takes
@@ -323,11 +344,14 @@ func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
 	} else if !r.connected {
 		r.connected = true
 		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
+		if r.connectErr == nil {
+			r.homes.set(flux.ClusterRef{}, &home{Cluster: r.cluster})
+		}
 	}
 	return r.cluster, r.connectErr
 }
 
-// reached is what is known of the cluster.
+// reached is what is known of the run's own cluster.
 type reached struct {
 	connected  bool
 	cluster    *cluster.Cluster

@@ -54,7 +54,7 @@ func (n *node) desiredEntries() []inventory.Entry {
 	for i, o := range n.objects {
 		refs[i] = o.Ref()
 	}
-	return inventory.Entries(refs)
+	return inventory.EntriesIn(n.Cluster(), refs)
 }
 
 // settle keeps the ids as a full apply gave them back.
@@ -63,7 +63,7 @@ func (n *node) settle(results []apply.Result) {
 	for i, result := range results {
 		refs[i] = result.Ref
 	}
-	n.entries = inventory.Entries(refs)
+	n.entries = inventory.EntriesIn(n.Cluster(), refs)
 }
 
 // save brings the records up to date: how each node that had its turn ended, and

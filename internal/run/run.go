@@ -107,6 +107,7 @@ type run struct {
 	order      []flux.ID      // check: the Kustomizations, each after what it needs
 	doomed     int            // guard: how many objects a run would delete
 	reached                   // reach; build, if it needs something of the cluster
+	homes      homes          // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
 	remembered                // recall, lock
 	working                   // deploy, prune
 
@@ -127,6 +128,7 @@ func newRun(o Options, s Sinks) *run {
 	}
 	r := &run{options: o, sinks: s, events: emitter{sink: s.Events}, began: time.Now()}
 	r.grown.init()
+	r.homes.init()
 	r.working.init()
 	return r
 }
@@ -147,6 +149,7 @@ func (r *run) close() {
 	if r.commit != nil {
 		_ = r.commit.Close()
 	}
+	r.homes.closeAll()
 }
 
 // TimeoutError is the cause of a run's context when its limit has passed.

@@ -183,6 +183,9 @@ func (r *run) explain(ctx context.Context, n *node, err error) []event.Failure {
 	if _, ok := as[*missingError](err); ok {
 		phase = "substitute"
 	}
+	if _, ok := as[*homeError](err); ok {
+		phase = "cluster"
+	}
 	return []event.Failure{r.failure(ctx, phase, n, err)}
 }
 
@@ -207,7 +210,7 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 	defer cancel()
 	defer context.AfterFunc(r.outside, cancel)()
 
-	clients, err := r.healthAs("")
+	clients, err := r.healthAs(n, "")
 	failures := make([]event.Failure, len(causes))
 	var group sync.WaitGroup
 	for i, status := range causes {

@@ -45,13 +45,16 @@ type variableKey struct{ kind, namespace, name string }
 
 func (k variableKey) String() string { return k.kind + "/" + k.namespace + "/" + k.name }
 
-// index remembers the ConfigMaps and Secrets of a node.
-func (r *run) index(owner flux.ID, objects []flux.Object) {
-	n := r.nodes.get(owner)
+// index remembers the ConfigMaps and Secrets of a node, if they go to the
+// run's own cluster: variables and kubeconfigs come from there (S3.5, S4.42).
+func (r *run) index(n *node, objects []flux.Object) {
+	if n.remote() {
+		return
+	}
 	for _, o := range objects {
 		if kind := o.GetKind(); o.GetAPIVersion() == "v1" && (kind == "ConfigMap" || kind == "Secret") {
 			key := variableKey{kind, o.GetNamespace(), o.GetName()}
-			r.provided[key] = provided{owner: owner, object: o.Unstructured, final: n != nil && n.built}
+			r.provided[key] = provided{owner: n.ID, object: o.Unstructured, final: n.built}
 		}
 	}
 }
@@ -82,14 +85,35 @@ func (r *run) choose(ctx context.Context, pending []*node) (int, resolution) {
 	return 0, deferral
 }
 
-// resolve says where a node's variables are. It is contested if a pending node
-// will provide one of them.
+// need is an object that a node looks for: of variables, or of its kubeConfig.
+type need struct {
+	variableKey
+	optional bool
+}
+
+// looksFor lists what a node needs of objects in the run's own cluster. Of its
+// kubeConfig only who asks that cluster.
+func (r *run) looksFor(n *node) []need {
+	var needs []need
+	if n.Spec.PostBuild != nil {
+		for _, ref := range n.Spec.PostBuild.SubstituteFrom {
+			needs = append(needs, need{variableKey{ref.Kind, n.Namespace, ref.Name}, ref.Optional})
+		}
+	}
+	if at := n.Cluster(); !at.IsOwn() && r.options.Command.asks() {
+		needs = append(needs, need{variableKey: variableKey{at.Kind, at.Namespace, at.Name}})
+	}
+	return needs
+}
+
+// resolve says where a node's variables are, and its kubeConfig. It is contested
+// if a pending node will provide one of them.
 func (r *run) resolve(ctx context.Context, n *node) (how resolution, contested bool) {
-	if n.broken || n.Spec.Suspend || n.Spec.PostBuild == nil {
+	if n.broken || n.Spec.Suspend {
 		return fromRun, false
 	}
-	for _, ref := range n.Spec.PostBuild.SubstituteFrom {
-		key := variableKey{ref.Kind, n.Namespace, ref.Name}
+	for _, need := range r.looksFor(n) {
+		key := need.variableKey
 		if r.serves(n, key) {
 			continue
 		}
@@ -97,7 +121,7 @@ func (r *run) resolve(ctx context.Context, n *node) (how resolution, contested b
 		if _, ok := r.provided[key]; ok {
 			contested = true
 		}
-		if ref.Optional {
+		if need.optional {
 			continue
 		}
 		// An error is not "absent": filling the node reports it.
@@ -108,7 +132,8 @@ func (r *run) resolve(ctx context.Context, n *node) (how resolution, contested b
 	return how, contested
 }
 
-// serves says whether the run provides the object to the node by now.
+// serves says whether the run provides the object to the node by now. (What a
+// node of another cluster builds is not indexed.)
 func (r *run) serves(n *node, key variableKey) bool {
 	p, ok := r.provided[key]
 	return ok && (p.final || p.owner == n.ID)
@@ -222,13 +247,10 @@ func (r *run) deferral(ctx context.Context, n *node) string {
 
 // missingVariables lists what is required and nowhere.
 func (r *run) missingVariables(ctx context.Context, n *node) []string {
-	if n.Spec.PostBuild == nil {
-		return nil
-	}
 	var missing []string
-	for _, ref := range n.Spec.PostBuild.SubstituteFrom {
-		key := variableKey{ref.Kind, n.Namespace, ref.Name}
-		if ref.Optional || r.serves(n, key) {
+	for _, need := range r.looksFor(n) {
+		key := need.variableKey
+		if need.optional || r.serves(n, key) {
 			continue
 		}
 		if _, _, found, err := r.live(ctx, key); err == nil && !found {
@@ -251,6 +273,11 @@ func (r *run) mayCreate(n *node) bool {
 			continue
 		}
 		seen[before.ID] = true
+		queue = append(queue, before.Parent)
+		queue = append(queue, before.Dependencies()...)
+		if before.remote() {
+			continue // what it makes, it makes elsewhere
+		}
 		if before.deferred != "" || !before.built && !before.broken && !before.Spec.Suspend {
 			return true // its objects are not known yet
 		}
@@ -259,8 +286,6 @@ func (r *run) mayCreate(n *node) bool {
 				return true
 			}
 		}
-		queue = append(queue, before.Parent)
-		queue = append(queue, before.Dependencies()...)
 	}
 	return false
 }
