@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -90,6 +91,34 @@ func TestComparison(t *testing.T) {
 	}
 }
 
+// What was measured before a failure is not lost, and told as not all.
+func TestComparisonThatFails(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("TMPDIR", t.TempDir())
+	c := config{scale: 0.1, rounds: 1, shapes: []string{"chain"}, clients: []string{"sluice"}, program: self,
+		env: []string{asSluice + "=1"}, args: []string{"--no-such-flag"}, json: filepath.Join(t.TempDir(), "report.json")}
+	report, err := measure(t.Context(), c, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "chain: sluice: first install: ") || !strings.Contains(err.Error(), "exit code 64") {
+		t.Fatalf("error %v, want one of sluice", err)
+	}
+	var out bytes.Buffer
+	if err := c.write(report, &out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "\nEnded before all was measured: chain: sluice: first install: ") {
+		t.Errorf("the report is\n%s", out.String())
+	}
+	if r, err := readReports([]string{c.json}); err != nil || r.Failed == "" || r.Start.Seconds <= 0 {
+		t.Errorf("the file holds %+v (%v)", r, err)
+	}
+	if left, err := os.ReadDir(os.Getenv("TMPDIR")); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
 func TestUnknownShapesAndSizes(t *testing.T) {
 	for args, want := range map[string]string{
 		"--shapes wide,tall": `"tall"`,
@@ -145,7 +174,8 @@ func TestReportsOfParts(t *testing.T) {
 		return Report{Date: "2026-01-02", Scale: 1, Rounds: 1, Versions: []string{"sluice v1"}, Machine: Machine{System: "linux/amd64", Cores: 2, Busy: 0.01},
 			Shapes: []Shape{{Name: shape, Measurements: []Measurement{{Situation: install, Client: "raw", Seconds: 1, RatioRaw: 1, Requests: counts{"apply": 2000}}}}}}
 	}
-	wide, huge, other, small, loaded := part("wide"), part("huge"), part("big"), part("big"), part("big")
+	wide, huge, other, small, loaded, failed := part("wide"), part("huge"), part("big"), part("big"), part("big"), part("big")
+	failed.Failed = "raw: no answer"
 	other.Versions = []string{"sluice v2"}
 	small.Scale = 0.5
 	loaded.Machine.Busy = 0.5
@@ -167,6 +197,7 @@ func TestReportsOfParts(t *testing.T) {
 		{a, a}:                   `both have measured "wide"`,
 		{a, write("c", other)}:   "other versions",
 		{a, write("d", loaded)}:  "other work took 50 %",
+		{a, write("f", failed)}:  "ended early: raw: no answer",
 		{write("e", small)}:      "0.5 of full size",
 		{filepath.Join(dir, "")}: "is a directory",
 	} {

@@ -57,6 +57,9 @@ func (r *Report) publishable() error {
 	if r.Scale != 1 {
 		errs = append(errs, fmt.Errorf("measured at %g of full size: measure with --scale 1", r.Scale))
 	}
+	if r.Failed != "" {
+		errs = append(errs, fmt.Errorf("the comparison ended early: %s", r.Failed))
+	}
 	if r.Machine.Busy > mostBusy {
 		errs = append(errs, fmt.Errorf("other work took %.0f %% of the machine: measure again when it is idle", r.Machine.Busy*100))
 	}
@@ -94,7 +97,7 @@ func readReports(files []string) (*Report, error) {
 func (r *Report) join(part *Report) error {
 	same := func(r *Report) Report {
 		bare := *r
-		bare.Shapes, bare.Start, bare.Date, bare.Missing, bare.Machine.Busy = nil, Start{}, "", nil, 0
+		bare.Shapes, bare.Start, bare.Date, bare.Failed, bare.Missing, bare.Machine.Busy = nil, Start{}, "", "", nil, 0
 		return bare
 	}
 	if !reflect.DeepEqual(same(r), same(part)) {
@@ -109,5 +112,6 @@ func (r *Report) join(part *Report) error {
 		r.Shapes = append(r.Shapes, s)
 	}
 	r.Machine.Busy = max(r.Machine.Busy, part.Machine.Busy)
+	r.Failed += part.Failed
 	return nil
 }

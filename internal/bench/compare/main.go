@@ -88,10 +88,17 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	}
 	c.shapes, c.args = split(shapes), strings.Fields(arguments)
 	c.clients = split(clients)
+	began := time.Now()
 	report, err := measure(ctx, c, progress)
-	if err != nil {
+	if report == nil {
 		return err
 	}
+	fmt.Fprintf(progress, "measured for %s\n\n", time.Since(began).Round(time.Second))
+	return errors.Join(err, c.write(report, out))
+}
+
+// write writes the report as JSON, if that is asked for, and as a table.
+func (c config) write(report *Report, out io.Writer) error {
 	if c.json != "" {
 		data, err := json.MarshalIndent(report, "", "  ")
 		if err != nil {
@@ -101,7 +108,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 			return err
 		}
 	}
-	_, err = io.WriteString(out, report.markdown())
+	_, err := io.WriteString(out, report.markdown())
 	return err
 }
 
@@ -110,7 +117,7 @@ func split(list string) []string {
 }
 
 // measure builds what is missing and measures all that the configuration asks
-// for.
+// for. If it fails on the way, the report is what was measured until then.
 func measure(ctx context.Context, c config, progress io.Writer) (*Report, error) {
 	log.SetLogger(logr.Discard()) // what the libraries log is not of interest
 	chosen, err := c.choose()
@@ -156,11 +163,14 @@ func measure(ctx context.Context, c config, progress io.Writer) (*Report, error)
 		return nil, err
 	}
 	if report.Shapes, err = work.run(ctx); err != nil {
-		return nil, err
+		first, _, _ := strings.Cut(err.Error(), "\n")
+		report.Failed = first
 	}
 	report.Machine.Busy = work.busy
-	report.Versions = append(report.Versions, "Kubernetes "+work.server)
-	return report, nil
+	if work.server != "" {
+		report.Versions = append(report.Versions, "Kubernetes "+work.server)
+	}
+	return report, err
 }
 
 // choose returns the shapes that are asked for, in their own order.

@@ -33,13 +33,14 @@ type comparison struct {
 }
 
 // run measures every shape. Nothing is retried: a client that fails ends the
-// comparison, since its numbers would not be those of the work.
+// comparison, since its numbers would not be those of the work. The shapes
+// before that are returned with the error.
 func (c *comparison) run(ctx context.Context) ([]Shape, error) {
 	var found []Shape
 	for _, s := range c.shapes {
 		shape, err := c.shape(ctx, s)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", s.name, err)
+			return found, fmt.Errorf("%s: %w", s.name, err)
 		}
 		found = append(found, shape)
 	}

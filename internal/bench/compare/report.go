@@ -22,6 +22,9 @@ type Report struct {
 	Rounds int `json:"rounds"`
 	// Arguments are further ones of sluice run, if there were any.
 	Arguments []string `json:"arguments,omitempty"`
+	// Failed is why the comparison ended before all was measured; empty if
+	// it did not.
+	Failed string `json:"failed,omitempty"`
 	// Missing says which clients were left out, and why.
 	Missing []string `json:"missing,omitempty"`
 	Start   Start    `json:"start"`

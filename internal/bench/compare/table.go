@@ -23,6 +23,9 @@ func (r *Report) markdown() string {
 	if len(r.Arguments) > 0 {
 		fmt.Fprintf(&b, "Every `sluice run` with `%s`.\n\n", strings.Join(r.Arguments, " "))
 	}
+	if r.Failed != "" {
+		fmt.Fprintf(&b, "Ended before all was measured: %s.\n\n", r.Failed)
+	}
 	for _, missing := range r.Missing {
 		fmt.Fprintf(&b, "Not measured: %s.\n\n", missing)
 	}
