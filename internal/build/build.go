@@ -23,7 +23,7 @@ import (
 // Notice tells the user something that is no failure.
 type Notice struct {
 	// Code is a stable name: "extension-field", "deprecated-field",
-	// "dropped-field" or "kustomize".
+	// "dropped-field", "renamed-namespace" or "kustomize".
 	Code string
 	// Object and File say what it is about, as far as known.
 	Object string
@@ -133,6 +133,7 @@ func (b *builder) build() (result Result, err error) {
 	if err != nil {
 		return Result{}, b.diagnose(err)
 	}
+	b.renamed(manifest.Namespace, objects)
 	slices.SortStableFunc(b.notices, func(x, y Notice) int {
 		if c := strings.Compare(x.File, y.File); c != 0 {
 			return c
@@ -277,6 +278,34 @@ func (b *builder) exact(manifest kustypes.Kustomization, known []flux.Object) ([
 // there only for us: JSON patches and field paths that reach for them, and
 // selectors.
 var touchesOrigin = regexp.MustCompile(`(?m)/metadata/annotations|metadata\.annotations|annotationSelector|/metadata["'\s,}]|\bmetadata["']?\s*$|metadata/annotations`)
+
+// renamed notes Namespaces that got the name of the build's namespace, since the
+// ones of their own names are pruned then, with all that is in them (S2.21).
+func (b *builder) renamed(namespace string, objects []flux.Object) {
+	for _, o := range objects {
+		if namespace == "" || o.GetKind() != "Namespace" || o.GetAPIVersion() != "v1" || o.GetName() != namespace {
+			continue
+		}
+		docs, _ := documents(b.tree.content[o.File]) // what is not there holds none
+		var own []string
+		for _, d := range docs {
+			if scalar(d, "kind") == "Namespace" {
+				own = append(own, scalar(child(d, "metadata"), "name"))
+			}
+		}
+		if len(own) == 0 || slices.Contains(own, namespace) {
+			continue
+		}
+		b.notices = append(b.notices, Notice{
+			Code:   "renamed-namespace",
+			Object: o.Ref().String(),
+			File:   o.File,
+			Text: fmt.Sprintf("the target namespace %q renames the Namespace that the file calls %s, as in Flux; if that one is live it will be pruned, with all that is in it",
+				namespace, strings.Join(own, ", ")),
+			Hint: "keep Namespaces in a Kustomization without targetNamespace",
+		})
+	}
+}
 
 // originMatters reports whether the annotations added for us may have changed
 // what the build does. With any buildMetadata of the user's, kustomize adds
