@@ -94,6 +94,8 @@ func TestNeeds(t *testing.T) {
 		{"and one that is not a child", health.Auto, "p checks:x\nx", "p", "", "+p !x"},
 		{"a check of itself is dropped (S6.6)", health.Spec, "p checks:p", "p", "", "+p"},
 		{"a check of one that is not in the run is left to the cluster", health.Spec, "p checks:gone", "p", "", "+p"},
+		{"a readyExpr is a gate instead (S7.8)", health.Spec, "a\nb\nc gate:a needs:b", "c", "!b gate ns/a ns/c 0", "+c"},
+		{"a gate on what is unknown is asked after who may hold it", health.Spec, "d deferred\na gate:later", "a", "+d gate ns/later ns/a 0", "+a"},
 		{"what is unknown is waited for with who may hold it", health.Spec, "d deferred\na needs:later", "a", "+d", "+a"},
 		{"but not with one that waits in turn", health.Spec, "d deferred needs:a\na needs:later", "a", "", "+a"},
 		{"nor with itself", health.Spec, "d deferred needs:later", "d", "", "+d"},
@@ -108,6 +110,20 @@ func TestNeeds(t *testing.T) {
 				t.Errorf("to be ready: %q, want %q", got, tc.ready)
 			}
 		})
+	}
+}
+
+// With Flux's gate AdditiveCELDependencyCheck a dependency must be ready besides
+// (S7.8), which makes a cycle of a parent that waits for its child again (S7.16).
+func TestS7_8Additive(t *testing.T) {
+	r, _ := newTestRun(t, health.Spec, "p wait\nc in:p gate:p")
+	r.options.AdditiveCELDependencyCheck = true
+	if got, want := signs(r.needsOf(r.nodes.get(id("c"))).toApply), "+p !p gate ns/p ns/c 0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	failures := r.check(t.Context())
+	if len(failures) != 1 || failures[0].Reason != "DependencyCycle" {
+		t.Errorf("got %+v", failures)
 	}
 }
 
@@ -133,6 +149,11 @@ func TestCheck(t *testing.T) {
 			[]string{"DependencyCycle ns/c: cycle: ns/c → ns/p → ns/c"}, "wait: true"},
 		{"the same without wait", health.Spec, "p\nc in:p needs:p", nil, ""},
 		{"the same by --wait all", health.All, "p\nc in:p needs:p", []string{"DependencyCycle ns/c: cycle: ns/c → ns/p → ns/c"}, ""},
+		{"a cycle through a readyExpr", health.Spec, "a gate:b\nb needs:c\nc needs:a", []string{"DependencyCycle ns/a: cycle: ns/a → ns/b → ns/c → ns/a"}, "remove one of these"},
+		{"of readyExpr alone", health.Spec, "a gate:b\nb gate:a", []string{"DependencyCycle ns/a: cycle: ns/a → ns/b → ns/a"}, ""},
+		{"of one", health.Spec, "a gate:a", []string{"DependencyCycle ns/a: cycle: ns/a → ns/a"}, ""},
+		{"a readyExpr may be true of a parent that waits, so that is none", health.Spec, "p wait\nc in:p gate:p", nil, ""},
+		{"missing for a readyExpr", health.Spec, "a gate:gone", []string{"DependencyNotFound ns/a: ns/a depends on ns/gone, which does not exist"}, ""},
 		{"missing (S7.3)", health.Spec, "a needs:gone", []string{"DependencyNotFound ns/a: ns/a depends on ns/gone, which does not exist"}, "no other"},
 		{"missing, but something may hold it", health.Spec, "d deferred\na needs:later", nil, ""},
 		{"missing, and only what comes after it could hold it", health.Spec, "d deferred needs:a\na needs:later",
