@@ -21,27 +21,28 @@ import (
 
 // The stable codes of a diagnosis.
 const (
-	ImagePull       = "ImagePull"       // an image cannot be had
-	InvalidImage    = "InvalidImage"    // an image's name is no name, or may not be pulled
-	CrashLoop       = "CrashLoop"       // a container exits again and again
-	ContainerExited = "ContainerExited" // a container exited with a code that is not 0
-	OOMKilled       = "OOMKilled"       // a container was killed for its memory
-	ContainerConfig = "ContainerConfig" // a container cannot be started as it is configured
-	Unschedulable   = "Unschedulable"   // no node takes a pod
-	NotReadyProbe   = "NotReadyProbe"   // a pod runs and does not become ready
-	PodFailed       = "PodFailed"       // a pod ended as a whole, such as by eviction
-	JobFailed       = "JobFailed"       // a Job failed and its pods say no more
-	Quota           = "Quota"           // a quota or a limit range lets no pod be made
-	Admission       = "Admission"       // the server refuses to make a pod
-	PVCPending      = "PVCPending"      // a volume claim is not bound
-	MountFailed     = "MountFailed"     // a volume cannot be mounted
-	Deleting        = "Terminating"     // the object is being deleted
-	Conditions      = "Conditions"      // the object's own conditions say why
-	Missing         = "NotFound"        // the object does not exist
-	NoSuchKind      = "KindNotServed"   // the cluster does not serve the kind
-	Forbidden       = "Forbidden"       // the account may not read the object
-	Unreachable     = "StatusUnknown"   // the object's status could not be read
-	Timeout         = "Timeout"         // the time was up and nothing says why
+	ImagePull       = "ImagePull"         // an image cannot be had
+	InvalidImage    = "InvalidImage"      // an image's name is no name, or may not be pulled
+	CrashLoop       = "CrashLoop"         // a container exits again and again
+	ContainerExited = "ContainerExited"   // a container exited with a code that is not 0
+	OOMKilled       = "OOMKilled"         // a container was killed for its memory
+	ContainerConfig = "ContainerConfig"   // a container cannot be started as it is configured
+	Unschedulable   = "Unschedulable"     // no node takes a pod
+	NotReadyProbe   = "NotReadyProbe"     // a pod runs and does not become ready
+	PodFailed       = "PodFailed"         // a pod ended as a whole, such as by eviction
+	JobFailed       = "JobFailed"         // a Job failed and its pods say no more
+	Quota           = "Quota"             // a quota or a limit range lets no pod be made
+	Admission       = "Admission"         // the server refuses to make a pod
+	PVCPending      = "PVCPending"        // a volume claim is not bound
+	MountFailed     = "MountFailed"       // a volume cannot be mounted
+	Deleting        = "Terminating"       // the object is being deleted
+	Conditions      = "Conditions"        // the object's own conditions say why
+	Missing         = "NotFound"          // the object does not exist
+	NoSuchKind      = "KindNotServed"     // the cluster does not serve the kind
+	Forbidden       = "Forbidden"         // the account may not read the object
+	Unreachable     = "StatusUnknown"     // the object's status could not be read
+	HasFailed       = "HealthCheckFailed" // the object has failed, and only the rule says why
+	Timeout         = "Timeout"           // the time was up and nothing says why
 )
 
 const (
@@ -222,7 +223,10 @@ func (d *diagnoser) conditions(o *unstructured.Unstructured, s Status) {
 			return
 		}
 	}
-	text := "did not become ready in time"
+	reason, text := Timeout, "did not become ready in time"
+	if s.Status == Failed {
+		reason, text = HasFailed, "has failed" // by a rule or an expression of spec.healthCheckExprs: its message says which
+	}
 	if s.Err != nil {
 		d.say(Unreachable, "its status could not be told: "+shortError(s.Err), "")
 		return
@@ -230,7 +234,7 @@ func (d *diagnoser) conditions(o *unstructured.Unstructured, s Status) {
 	if s.Message != "" {
 		text += ": " + s.Message
 	}
-	d.say(Timeout, text, "")
+	d.say(reason, text, "")
 }
 
 func conditionsOf(o *unstructured.Unstructured) []status.BasicCondition {

@@ -222,6 +222,7 @@ func TestDiagnoseConditionsAndMissing(t *testing.T) {
 }
 
 // An account that may read Deployments and nothing behind them gets what there is, and is told what is not.
+// S6.30: who may not list pods and ReplicaSets waits for the workload's own status, where Flux calls it Unknown.
 func TestDiagnoseUnderRestrictedRights(t *testing.T) {
 	e := newEnv(t)
 	e.troubled(deploymentOf("web", "web:does-not-exist", 1, ""), "ImagePull")

@@ -37,13 +37,17 @@ func (noPods) ListClusterScoped(context.Context, *unstructured.UnstructuredList,
 
 func (noPods) Sync(context.Context) error { return nil }
 
-// fluxReader is what kustomize-controller polls with: its reader of Jobs, then
-// those of kstatus.
-func fluxReader() engine.StatusReader {
+// fluxReader is what kustomize-controller polls with: its reader of Jobs, then that
+// of expressions, then those of kstatus.
+func fluxReader(custom ...func(meta.RESTMapper) engine.StatusReader) engine.StatusReader {
 	mapper := meta.NewDefaultRESTMapper([]schema.GroupVersion{appsv1.SchemeGroupVersion, corev1.SchemeGroupVersion})
 	mapper.Add(appsv1.SchemeGroupVersion.WithKind("ReplicaSet"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Pod"), meta.RESTScopeNamespace)
-	return kstatusreaders.NewStatusReader(mapper, fluxreaders.NewCustomJobStatusReader(mapper))
+	readers := []engine.StatusReader{fluxreaders.NewCustomJobStatusReader(mapper)}
+	for _, make := range custom {
+		readers = append(readers, make(mapper))
+	}
+	return kstatusreaders.NewStatusReader(mapper, readers...)
 }
 
 // axis is one field of an object with the values that a test gives it; nil leaves

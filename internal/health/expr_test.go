@@ -3,9 +3,12 @@ package health
 import (
 	"strings"
 	"testing"
+	"time"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"github.com/fluxcd/pkg/apis/kustomize"
+	"github.com/fluxcd/pkg/runtime/cel"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -41,6 +44,7 @@ func TestExpressions(t *testing.T) {
 		{"S6.44 no boolean", expressions("example.com/v1", "A", "metadata.name", "", ""), custom, Unknown, "as boolean"},
 		{"S6.46 strings, sets, encoders, optionals", expressions("example.com/v1", "A",
 			`"a-b".split("-") == ["a", "b"] && sets.contains([1, 2], [1]) && base64.decode("aGk=") == b"hi" && metadata.?labels.hasValue() == false && 1 < 1.5`, "", ""), custom, Current, ""},
+		{"S6.46 homogeneous lists", expressions("example.com/v1", "A", `[1, 2].exists(n, n == 2)`, "", ""), custom, Current, ""},
 		{"S6.45 deletion is not noticed", expressions("", "Namespace", "true", "", ""),
 			"apiVersion: v1\nkind: Namespace\nmetadata: {name: ns, deletionTimestamp: \"2026-01-01T00:00:00Z\"}\n", Current, ""},
 		{"S6.45 no effect on Jobs", expressions("batch/v1", "Job", "true", "", ""), job, InProgress, ""},
@@ -107,5 +111,77 @@ func TestExpressionsThatCannotBeUsed(t *testing.T) {
 	var none *Expressions
 	if got := none.Attach([]Target{{TTLJob: true}}); len(got) != 1 || got[0].Expr != nil {
 		t.Errorf("%+v", got)
+	}
+}
+
+// S6.46: without a zone of its own a time is in UTC, wherever the job runs.
+func TestS6_46TimeZone(t *testing.T) {
+	zone := time.Local
+	time.Local = time.FixedZone("far", 9*60*60)
+	defer func() { time.Local = zone }()
+	e, err := ParseExpressions(withExpressions(expressions("example.com/v1", "A",
+		`timestamp(status.at).getHours() == 20 && timestamp(status.at).getDate() == 31 && timestamp(status.at).getHours("+05:00") == 1`, "", "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := parse(t, custom+"status: {at: \"2026-06-01T01:00:00+05:00\"}\n")
+	if s := evaluate(t.Context(), e.Attach([]Target{{Ref: flux.RefOf(o)}})[0], o, nil); !s.Ready() {
+		t.Errorf("%s", s.text())
+	}
+}
+
+// S6.40 to S6.45: with expressions, too, every status is the one that Flux's
+// poller gives, in the order in which it asks its readers.
+func TestS6_45SameAsFlux(t *testing.T) {
+	ready := `status.conditions.filter(c, c.type == "Ready").all(c, c.status == "True")`
+	failed := `has(status.failure) && status.failure`
+	for name, checks := range map[string][]kustomize.CustomHealthCheck{
+		"kind":             {expressions("example.com/v1", "A", ready, "", failed)},
+		"another version":  {expressions("example.com/v7", "A", ready, "", failed)},
+		"group":            {expressions("example.com/v1", "", ready, "", failed)},
+		"group and kind":   {expressions("example.com/v1", "", "true", "", ""), expressions("example.com/v1", "A", ready, "has(status.busy)", failed)},
+		"another kind":     {expressions("example.com/v1", "B", "true", "", "")},
+		"another group":    {expressions("example.org/v1", "", "true", "", "")},
+		"jobs":             {expressions("batch/v1", "", "true", "", "true"), expressions("batch/v1", "Job", "true", "", "")},
+		"the core group":   {expressions("v1", "", ready, "", failed)},
+		"workloads":        {expressions("apps/v1", "Deployment", "has(status.busy)", "", failed)},
+		"not boolean":      {expressions("example.com/v1", "A", "status", "", "")},
+		"not boolean, but": {expressions("example.com/v1", "A", "true", "metadata.name", "")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			custom, err := cel.NewStatusReader(checks)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader := fluxReader(custom)
+			ours, err := ParseExpressions(withExpressions(checks...))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, kind := range [][2]string{{"example.com/v1", "A"}, {"example.com/v2", "C"}, {"v1", "ConfigMap"}, {"v1", "Namespace"}, {"batch/v1", "Job"}, {"batch/v1", "CronJob"}, {"apps/v1", "Deployment"}} {
+				each([]axis{
+					at("metadata.generation", nil, int64(2)), at("status.observedGeneration", nil, int64(1), int64(2), "2"),
+					at("metadata.deletionTimestamp", nil, "2026-01-01T00:00:00Z"),
+					at("status.conditions", nil, conditions("Ready", "True", ""), conditions("Ready", "False", ""), conditions("Complete", "True", ""), conditions("Stalled", "True", "")),
+					at("status.failure", nil, true, false), at("status.busy", nil, true),
+				}, map[string]any{}, func(fields map[string]any) {
+					o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": kind[0], "kind": kind[1]}}
+					o.SetName("a")
+					o.SetNamespace("ns")
+					set(t, o, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
+					for path, value := range fields {
+						set(t, o, path, value)
+					}
+					theirs, err := reader.ReadStatusForObject(t.Context(), noPods{}, o.DeepCopy())
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := evaluate(t.Context(), ours.Attach([]Target{{Ref: flux.RefOf(o)}})[0], o.DeepCopy(), nil)
+					if got.Status != string(theirs.Status) || (got.Err == nil) != (theirs.Error == nil) {
+						t.Errorf("%v %v: %s (%v), Flux says %s (%v)", kind, fields, got.Status, got.Err, theirs.Status, theirs.Error)
+					}
+				})
+			}
+		})
 	}
 }

@@ -366,6 +366,35 @@ func TestRights(t *testing.T) {
 	noneLeft(t)
 }
 
+// S6.32: who impersonates another account waits for a Job's end, too, and learns
+// of its failure; S6.4: whatever version the reference has.
+func TestS6_32JobOfAnotherUser(t *testing.T) {
+	e := newEnv(t)
+	e.apply("apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: deployer}\nrules: [{apiGroups: [batch], resources: [jobs], verbs: [get, list, watch]}]\n",
+		"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: deployer}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: deployer}\n"+
+			"subjects: [{kind: ServiceAccount, name: deployer, namespace: "+e.namespace+"}]\n")
+	config := rest.CopyConfig(e.config)
+	config.Impersonate.UserName = "system:serviceaccount:" + e.namespace + ":deployer"
+	deployer := e.clientsFor(config)
+
+	const suspended = "suspend: true"
+	target := e.apply(jobOf("migrate", "", suspended))[0]
+	target.Ref.Version = "v1alpha7"
+	if _, err := Wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true}); err != nil {
+		t.Fatalf("a suspended Job: %v", err)
+	}
+	e.apply(jobOf("migrate", "", "suspend: false"))
+	statuses, err := Wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true})
+	if err != nil || statuses[0].Message != "the Job is complete" {
+		t.Errorf("%v, %v", statuses, err)
+	}
+	broken := e.apply(jobOf("broken", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""))
+	statuses, err = Wait(t.Context(), deployer, broken, Options{Timeout: long, FailFast: true})
+	if err == nil || statuses[0].Status != Failed {
+		t.Errorf("%v, %v", statuses, err)
+	}
+}
+
 func TestCancelReturnsTheCauseAndWhatIsKnown(t *testing.T) {
 	e := newEnv(t)
 	targets := append(e.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"),
