@@ -10,7 +10,7 @@ import (
 
 // S8.1, S14.8: the timeout of the spec, else the interval less 30 seconds, and never
 // less than 30 seconds; as Flux's own type says.
-func TestS8_1Timeout(t *testing.T) {
+func TestS8_1SameAsFlux(t *testing.T) {
 	for _, tc := range []struct{ interval, timeout, want string }{
 		{"10m", "", "9m30s"},
 		{"5m", "", "4m30s"},
