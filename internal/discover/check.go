@@ -198,20 +198,13 @@ func (s *schema) rules(field string, m map[string]any) []finding {
 	return found
 }
 
-func (r rule) holds(self map[string]any) (bool, error) {
-	env, err := cel.NewEnv(cel.Variable("self", cel.DynType))
-	if err != nil {
-		return false, err
+// holds evaluates the expression, which is compiled once.
+func (r *rule) holds(self map[string]any) (bool, error) {
+	r.once.Do(func() { r.program, r.err = compile(r.Rule) })
+	if r.err != nil {
+		return false, r.err
 	}
-	ast, issues := env.Compile(r.Rule)
-	if err := issues.Err(); err != nil {
-		return false, err
-	}
-	program, err := env.Program(ast)
-	if err != nil {
-		return false, err
-	}
-	out, _, err := program.Eval(map[string]any{"self": self})
+	out, _, err := r.program.Eval(map[string]any{"self": self})
 	if err != nil {
 		return false, err
 	}
@@ -220,6 +213,18 @@ func (r rule) holds(self map[string]any) (bool, error) {
 		return false, fmt.Errorf("it gives %v", out.Value())
 	}
 	return holds, nil
+}
+
+func compile(expression string) (cel.Program, error) {
+	env, err := cel.NewEnv(cel.Variable("self", cel.DynType))
+	if err != nil {
+		return nil, err
+	}
+	ast, issues := env.Compile(expression)
+	if err := issues.Err(); err != nil {
+		return nil, err
+	}
+	return env.Program(ast)
 }
 
 // typeName says in YAML's words what a value is.

@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"sync"
+
+	"github.com/google/cel-go/cel"
 )
 
 // published holds, of each version of Kustomization that Flux ever served, the
@@ -33,7 +35,7 @@ type schema struct {
 	MinLength int      `json:"minLength"`
 	MaxLength int      `json:"maxLength"` // 0 for none
 	Default   any      `json:"default"`
-	Rules     []rule   `json:"x-kubernetes-validations"`
+	Rules     []*rule  `json:"x-kubernetes-validations"`
 	Nullable  bool     `json:"nullable"`
 	// Open is set where any value and any field may stand.
 	Open bool `json:"x-kubernetes-preserve-unknown-fields"`
@@ -47,6 +49,10 @@ type schema struct {
 type rule struct {
 	Rule    string `json:"rule"`
 	Message string `json:"message"`
+
+	once    sync.Once
+	program cel.Program
+	err     error
 }
 
 // pattern is a regular expression that reads itself.
