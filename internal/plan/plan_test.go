@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -411,5 +412,43 @@ func TestCancelled(t *testing.T) {
 	cancel(stop)
 	if p, err := Make(ctx, b.options(), []Node{b.node("apps", configMaps(2, "1"))}); !errors.Is(err, stop) || p != nil {
 		t.Errorf("%v, %v", p, err)
+	}
+}
+
+// S13.2, MigrateAPIVersion: an object whose managed fields are of another version
+// than the manifest is changed, once; without the gate it is not.
+func TestS13_2MigrateAPIVersion(t *testing.T) {
+	b := connect(t)
+	const text = `
+apiVersion: autoscaling/VERSION
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}, maxReplicas: 3}
+`
+	old, now := strings.Replace(text, "VERSION", "v1", 1), strings.Replace(text, "VERSION", "v2", 1)
+	first := b.node("apps", old)
+	b.apply(b.plan(first), first, apply.Options{})
+	if c := b.plan(b.node("apps", now)).Changes[0]; c.Action != Unchanged {
+		t.Errorf("without the gate: %s (%s)", c.Action, c.Reason)
+	}
+	gate := apply.Options{MigrateAPIVersion: true}
+	n := b.nodeWith("apps", now, gate)
+	p := b.plan(n)
+	if c := p.Changes[0]; c.Action != Configure || c.Reason != "its managed fields move to autoscaling/v2" || len(c.Paths) > 0 {
+		t.Errorf("%s (%s), paths %q", c.Action, c.Reason, c.Paths)
+	}
+	if results := b.apply(p, n, gate); results[0].Action != apply.Configured {
+		t.Errorf("applied: %s", results[0].Action)
+	}
+	live := rehearse.Ask(t.Context(), b.admin(), n.Objects[0].Unstructured, client.ObjectKeyFromObject(n.Objects[0].Unstructured))
+	for _, e := range live.Object.GetManagedFields() {
+		if e.APIVersion != "autoscaling/v2" {
+			t.Errorf("%s still has fields of %s", e.Manager, e.APIVersion)
+		}
+	}
+	// Whatever the controller writes later it may write in its own version.
+	b.reset()
+	if c := b.plan(n).Changes[0]; c.Action != Unchanged {
+		t.Errorf("again: %s (%s)", c.Action, c.Reason)
 	}
 }
