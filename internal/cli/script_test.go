@@ -76,6 +76,8 @@ func TestMain(m *testing.M) {
 //	kube @CLUSTER …             any of these in a second cluster
 //	stranger FILE               write a kubeconfig whose credentials the cluster does not know
 //	insecure OLD FILE           write a kubeconfig as the old one, but without an authority
+//	witness FILE                write a kubeconfig by which every request is written down
+//	writes                      print the requests so far that were to change something, and forget them
 //	rewrite FILE OLD NEW        replace text in a file
 //	valid FORM FILE             the file is valid json, jsonl, xml, or a log of events
 //
@@ -95,6 +97,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("TESTDATA", filepath.Join(root, "testdata"))
 			env.Values["repos"] = map[string]*gittest.Repo{}
 			env.Values["clusters"] = map[string]*kubetest.Cluster{}
+			env.Values["witness"] = &observer{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -108,6 +111,8 @@ func TestScript(t *testing.T) {
 			"kube":     kube,
 			"rewrite":  rewrite,
 			"stranger": stranger,
+			"witness":  witness,
+			"writes":   writes,
 			"valid":    valid,
 		},
 	})

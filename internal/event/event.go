@@ -121,6 +121,21 @@ type Planned struct {
 	Changes []Change `json:"changes"`
 	// Unchanged counts the others.
 	Unchanged int `json:"unchanged"`
+	// Turns are the Kustomizations in the order of the run; only in a plan
+	// that is all there is to be.
+	Turns []Turn `json:"turns,omitempty"`
+}
+
+// Turn is what a run would do with a Kustomization, besides its changes.
+type Turn struct {
+	// Node is the id of the Kustomization.
+	Node string `json:"node"`
+	// Unchanged counts its objects that stay as they are.
+	Unchanged int `json:"unchanged"`
+	// WaitsFor are the objects that must be healthy before what depends on it
+	// starts, "Kind/namespace/name", sorted; Timeout says how long at most.
+	WaitsFor []string      `json:"waitsFor,omitempty"`
+	Timeout  time.Duration `json:"timeout,omitempty"`
 }
 
 // Action is what happens, or will happen, to an object.
@@ -163,6 +178,19 @@ type Change struct {
 	Reason string `json:"reason,omitempty"`
 	// Images lists container images that differ from the live object's.
 	Images []Image `json:"images,omitempty"`
+	// Fields lists the fields that differ, sorted; only in a plan that is all
+	// there is to be.
+	Fields []Field `json:"fields,omitempty"`
+}
+
+// Field is a change of one field. Values are as in a manifest, on one line, cut
+// if they are long; those of Secrets are masked.
+type Field struct {
+	// Path is as "spec.template.spec.containers[app].image".
+	Path string `json:"path"`
+	// Old and New are the values; empty where the field is not there.
+	Old string `json:"old,omitempty"`
+	New string `json:"new,omitempty"`
 }
 
 // Image is a change of one container's image. Old is empty for a new

@@ -11,34 +11,32 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
-// changedPaths returns the fields in which two states of an object differ, as
-// "spec.template.spec.containers[app].image", sorted. As in Flux's own
+// changedFields returns the fields in which two states of an object differ, with
+// paths as "spec.template.spec.containers[app].image", sorted. As in Flux's own
 // comparison, of the metadata only labels and annotations count, the status not
 // at all (S4.22), and ignored fields do not either (S4.33).
-func changedPaths(live, merged *unstructured.Unstructured, ignore []jsondiff.IgnoreRule) []string {
+func changedFields(live, merged *unstructured.Unstructured, ignore []jsondiff.IgnoreRule) []Field {
 	ignored := ignoredPointers(merged, ignore)
-	var paths []string
-	differences(nil, nil, counted(live), counted(merged), func(path string, pointer []string) {
+	var fields []Field
+	differences(nil, nil, counted(live), counted(merged), func(f Field, pointer []string) {
 		if !ignored(pointer) {
-			paths = append(paths, path)
+			fields = append(fields, f)
 		}
 	})
-	slices.Sort(paths)
-	return slices.Compact(paths)
+	return finish(merged, fields)
 }
 
-// desiredPaths returns the fields of a manifest that the live object has
+// desiredFields returns the fields of a manifest that the live object has
 // otherwise. What the manifest leaves out is not compared.
-func desiredPaths(desired, live *unstructured.Unstructured) []string {
-	var paths []string
+func desiredFields(desired, live *unstructured.Unstructured) []Field {
+	var fields []Field
 	have := counted(live)
-	differences(nil, nil, have, counted(desired), func(path string, pointer []string) {
+	differences(nil, nil, have, counted(desired), func(f Field, pointer []string) {
 		if _, ok := lookup(desired.Object, pointer); ok {
-			paths = append(paths, path)
+			fields = append(fields, f)
 		}
 	})
-	slices.Sort(paths)
-	return slices.Compact(paths)
+	return finish(desired, fields)
 }
 
 // counted returns the parts of an object that count in a comparison.
@@ -62,7 +60,7 @@ func counted(o *unstructured.Unstructured) map[string]any {
 }
 
 // differences calls found for the smallest parts that differ.
-func differences(path []string, pointer []string, before, after any, found func(path string, pointer []string)) {
+func differences(path []string, pointer []string, before, after any, found func(f Field, pointer []string)) {
 	if equalJSON(before, after) {
 		return
 	}
@@ -91,11 +89,11 @@ func differences(path []string, pointer []string, before, after any, found func(
 		listDifferences(path, pointer, b, a, found)
 		return
 	}
-	found(joinPath(path), pointer)
+	found(Field{Path: joinPath(path), Old: before, New: after}, pointer)
 }
 
 // listDifferences pairs items by name where all have one, else by position.
-func listDifferences(path, pointer []string, before, after []any, found func(string, []string)) {
+func listDifferences(path, pointer []string, before, after []any, found func(Field, []string)) {
 	b, a := byName(before), byName(after)
 	if b == nil || a == nil {
 		for i := range max(len(before), len(after)) {
@@ -123,7 +121,7 @@ func listDifferences(path, pointer []string, before, after []any, found func(str
 		}
 	}
 	if !same && len(before) == len(after) {
-		found(joinPath(path), pointer) // another order
+		found(Field{Path: joinPath(path), Old: before, New: after}, pointer) // another order
 	}
 }
 

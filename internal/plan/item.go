@@ -76,6 +76,14 @@ func (it *item) fail(err error, hint string) {
 	it.err = &ObjectError{Node: it.node.ID, Ref: it.object.Ref(), File: it.object.File, Class: classOf(err), Err: err, hint: hint}
 }
 
+// differs keeps what is different.
+func (it *item) differs(fields []Field) {
+	it.change.Fields = fields
+	for _, f := range fields {
+		it.change.Paths = append(it.change.Paths, f.Path)
+	}
+}
+
 // progress counts judged objects.
 type progress struct {
 	mu sync.Mutex
@@ -227,7 +235,7 @@ func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {
 		it.change.Images = imageChanges(nil, it.dryRun.Object)
 	case errors.Is(err, rehearse.ErrWrite):
 		it.set(Configure, "")
-		it.change.Paths = changedPaths(live, it.dryRun.Object, it.node.Rules.SSA.DriftIgnoreRules)
+		it.differs(changedFields(live, it.dryRun.Object, it.node.Rules.SSA.DriftIgnoreRules))
 		it.change.Images = imageChanges(live, it.dryRun.Object)
 		switch {
 		case it.migrates:
@@ -254,7 +262,7 @@ func (r *run) refused(it *item, live *unstructured.Unstructured, err error) {
 		yes, why := it.node.Rules.Recreate(it.object.Unstructured, live, dryRunErr.Unwrap())
 		if yes {
 			it.set(Recreate, "it changes a field that cannot change")
-			it.change.Paths = desiredPaths(it.object.Unstructured, live)
+			it.differs(desiredFields(it.object.Unstructured, live))
 			it.change.Images = imageChanges(live, it.object.Unstructured)
 			return
 		}

@@ -90,6 +90,8 @@ type Change struct {
 	// Paths are the fields that differ between Live and Merged, sorted; for
 	// a re-created object, between Live and the manifest.
 	Paths []string
+	// Fields are the same with their values. Those of Secrets are masked.
+	Fields []Field
 	// Images are the container images that differ.
 	Images []Image
 	// Live is the object in the cluster, nil if there is none or it was not

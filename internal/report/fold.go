@@ -138,26 +138,17 @@ func (f *Fold) foundNode(n event.Node) {
 	r := f.row(n.ID)
 	r.Parent, r.DependsOn, r.Path, r.File, r.Line = n.Parent, slices.Clone(n.DependsOn), n.Path, n.File, n.Line
 	r.Revision, r.Built, r.Deferred, r.Cluster = n.Revision, n.Objects, n.Deferred, n.Cluster
+	r.suspended, r.excluded = n.Suspended, n.Excluded
 }
 
 func (f *Fold) planned(e event.Planned) {
 	p := &Plan{Unchanged: e.Unchanged, Changes: []Object{}}
 	for _, c := range e.Changes {
-		switch c.Action {
-		case event.Create, event.Created:
-			p.Create++
-		case event.Configure, event.Configured:
-			p.Configure++
-		case event.Recreate, event.Recreated:
-			p.Recreate++
-		case event.Delete, event.Deleted:
-			p.Delete++
-		case event.Later:
-			p.Later++
-		case event.Skipped, event.Kept:
-			p.Skip++
-		}
+		p.count(c.Action)
 		p.Changes = append(p.Changes, objectOf(c))
+	}
+	for _, t := range e.Turns {
+		p.Turns = append(p.Turns, Turn{Node: t.Node, Unchanged: t.Unchanged, WaitsFor: slices.Clone(t.WaitsFor), Timeout: Seconds(t.Timeout)})
 	}
 	f.s.Planned = p
 	if !f.s.Started.IsZero() {
@@ -181,6 +172,9 @@ func objectOf(c event.Change) Object {
 	o := Object{Node: c.Node, Object: c.Object, APIVersion: c.APIVersion, File: c.File, Action: c.Action, Reason: c.Reason}
 	for _, i := range c.Images {
 		o.Images = append(o.Images, ImageChange(i))
+	}
+	for _, field := range c.Fields {
+		o.Fields = append(o.Fields, Field(field))
 	}
 	return o
 }
@@ -272,7 +266,10 @@ func (f *Fold) Summary() Summary {
 	s := f.s
 	if s.Planned != nil {
 		p := *s.Planned
-		p.Changes = cloneObjects(p.Changes)
+		p.Changes, p.Turns = cloneObjects(p.Changes), slices.Clone(p.Turns)
+		for i := range p.Turns {
+			p.Turns[i].WaitsFor = slices.Clone(p.Turns[i].WaitsFor)
+		}
 		s.Planned = &p
 	}
 	if s.Cluster != nil {
@@ -355,7 +352,7 @@ func (f *Fold) orderedRows() []Row {
 func cloneObjects(objects []Object) []Object {
 	out := slices.Clone(objects)
 	for i := range out {
-		out[i].Images = slices.Clone(out[i].Images)
+		out[i].Images, out[i].Fields = slices.Clone(out[i].Images), slices.Clone(out[i].Fields)
 	}
 	return out
 }

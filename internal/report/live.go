@@ -59,6 +59,10 @@ const (
 	// pruning names, and maxDeletedLines how many get a line of their own.
 	maxDeletedNames = 3
 	maxDeletedLines = 200
+	// maxFields is how many fields of an object a plan tells, and maxGate how
+	// many of the objects that are waited for.
+	maxFields = 20
+	maxGate   = 3
 	// maxWaits is how many Kustomizations a heartbeat names.
 	maxWaits = 3
 )
@@ -212,7 +216,10 @@ func (l *Live) plan() []Line {
 		text += fmt.Sprintf("; %s built later", count(deferred, "Kustomization"))
 	}
 	lines := []Line{l.timed(Line{Lead: l.lead("", "plan"), Text: text}, time.Duration(l.fold.s.PlanDuration))}
-	if l.fold.s.Command != "plan" && !l.options.Verbose {
+	if l.fold.s.Command == "plan" {
+		return append(lines, l.preview(p)...)
+	}
+	if !l.options.Verbose {
 		return lines
 	}
 	for _, o := range p.Changes {
@@ -309,8 +316,8 @@ func (l *Live) health(e event.ObjectHealth) []Line {
 func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 	r := l.Row(e.Node)
 	text := RowText(&r, l.fold.name)
-	if l.fold.s.Command == "graph" {
-		return nil // it is in the picture
+	if c := l.fold.s.Command; c == "graph" || c == "plan" && l.fold.s.Planned != nil {
+		return nil // it is in the picture, or in the plan
 	}
 	switch e.Result {
 	case event.Ready:

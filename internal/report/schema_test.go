@@ -315,6 +315,8 @@ var headings = []struct {
 	{reflect.TypeFor[report.Plan](), "planned"},
 	{reflect.TypeFor[report.Row](), "kustomization"},
 	{reflect.TypeFor[report.Object](), "object"},
+	{reflect.TypeFor[report.Turn](), "turn"},
+	{reflect.TypeFor[report.Field](), "field"},
 	{reflect.TypeFor[report.ImageChange](), "image change"},
 	{reflect.TypeFor[report.Image](), "image"},
 	{reflect.TypeFor[report.Prune](), "prune"},
@@ -366,7 +368,7 @@ var eventFields = map[string]string{
 	"file": "The file it is about.",
 	"line": "The line in that file.",
 
-	"RunStarted.command": "`run` or `plan`.",
+	"RunStarted.command": "`run`, `plan`, `check`, `build` or `graph`.",
 	"RunStarted.version": "The version of sluice.",
 	"RunStarted.repo":    "The repository as it was asked for: a path or a URL without credentials.",
 	"RunStarted.path":    "The entry folder as it was asked for.",
@@ -411,6 +413,11 @@ var eventFields = map[string]string{
 
 	"Planned.changes":   "Every object that is not unchanged, in the order of the run.",
 	"Planned.unchanged": "How many objects are as they should be.",
+	"Planned.turns":     "The Kustomizations in the order of the run; only for `plan`.",
+
+	"Turn.unchanged": "How many of its objects stay as they are.",
+	"Turn.waitsFor":  "The objects that must be healthy before what depends on it starts.",
+	"Turn.timeout":   "How long they are waited for at most.",
 
 	"NodeStarted.attempt":  "Which attempt starts, from 1.",
 	"NodeStarted.attempts": "The most attempts there will be.",
@@ -420,10 +427,14 @@ var eventFields = map[string]string{
 	"action":     "What is to be done to it (first five), or was done.",
 	"reason":     "Why it was skipped, kept or made again, or has to wait.",
 	"images":     "Its container images that differ from before.",
+	"fields":     "Its fields that would change; only for `plan`.",
 
 	"ObjectApplied.file": "The manifest it came from.",
 	"ObjectPruned.file":  "The manifest it came from, if that is known.",
 	"Change.file":        "The manifest it came from.",
+	"Field.path":         "The field, as `spec.template.spec.containers[app].image`.",
+	"Field.old":          "The value before, on one line; that of a Secret is masked. Absent if the field was not there.",
+	"Field.new":          "The value after; absent if the field would go away.",
 	"Image.container":    "The container.",
 	"Image.old":          "The image before; absent for a new container.",
 	"Image.new":          "The image now.",
@@ -503,6 +514,8 @@ func eventTables(t *testing.T) string {
 	}{
 		{reflect.TypeFor[event.Node](), "node (in `node-found`)"},
 		{reflect.TypeFor[event.Change](), "change (in `planned`)"},
+		{reflect.TypeFor[event.Turn](), "turn (in `planned`)"},
+		{reflect.TypeFor[event.Field](), "field (in a change)"},
 		{reflect.TypeFor[event.Image](), "image change (in a change)"},
 		{reflect.TypeFor[event.Failure](), "failure"},
 		{reflect.TypeFor[event.WarningEvent](), "warning event (in a failure)"},

@@ -224,6 +224,20 @@ type Plan struct {
 	Unchanged int `json:"unchanged"`
 	// The objects that are not unchanged, in the order of the run.
 	Changes []Object `json:"changes"`
+	// The Kustomizations in the order of the run. Only for `plan`.
+	Turns []Turn `json:"turns,omitempty"`
+}
+
+// Turn is a Kustomization in a plan.
+type Turn struct {
+	// The Kustomization.
+	Node string `json:"kustomization"`
+	// How many of its objects stay as they are.
+	Unchanged int `json:"unchanged"`
+	// The objects that must be healthy before what depends on it starts.
+	WaitsFor []string `json:"waitsFor,omitempty"`
+	// How long they are waited for at most.
+	Timeout Seconds `json:"timeoutSeconds,omitzero"`
 }
 
 // Row is one Kustomization.
@@ -277,6 +291,8 @@ type Row struct {
 	// The Kustomizations that were not run because of this one.
 	Blocks []string `json:"blocks,omitempty"`
 
+	suspended, excluded bool // as announced
+
 	begun, ended bool // whether it was started, and whether it came to its end
 	appliedAt    time.Time
 	timeout      time.Duration
@@ -298,12 +314,24 @@ type Object struct {
 	Reason string `json:"reason,omitempty"`
 	// Its container images that differ from before.
 	Images []ImageChange `json:"images,omitempty"`
+	// Its fields that would change. Only for `plan`.
+	Fields []Field `json:"fields,omitempty"`
 	// Its last known health while it was waited for: `InProgress`, `Current`, `Failed`, `Terminating`, `NotFound` or `Unknown`.
 	Health string `json:"health,omitempty"`
 	// What is known about that health.
 	Message string `json:"message,omitempty"`
 
 	healthSince time.Time
+}
+
+// Field is the change of one field.
+type Field struct {
+	// The field, as `spec.template.spec.containers[app].image`.
+	Path string `json:"path"`
+	// The value before, on one line; that of a Secret is masked. Absent if the field was not there.
+	Old string `json:"old,omitempty"`
+	// The value after. Absent if the field would go away.
+	New string `json:"new,omitempty"`
 }
 
 // ImageChange is the change of one container's image.

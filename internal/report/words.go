@@ -160,12 +160,34 @@ func (c Counts) String() string {
 
 // String names what is planned.
 func (p *Plan) String() string {
-	text := joinCounts([]counted{{p.Create, "to create"}, {p.Configure, "to configure"}, {p.Recreate, "to recreate"},
-		{p.Delete, "to delete"}, {p.Later, "to be judged later"}, {p.Unchanged, "unchanged"}, {p.Skip, "skipped"}})
+	text := joinCounts(p.counted())
 	if text == "" {
 		return "nothing to apply"
 	}
 	return text
+}
+
+func (p *Plan) counted() []counted {
+	return []counted{{p.Create, "to create"}, {p.Configure, "to configure"}, {p.Recreate, "to recreate"},
+		{p.Delete, "to delete"}, {p.Later, "to be judged later"}, {p.Unchanged, "unchanged"}, {p.Skip, "skipped"}}
+}
+
+// count counts one object that is not unchanged.
+func (p *Plan) count(a event.Action) {
+	switch a {
+	case event.Create, event.Created:
+		p.Create++
+	case event.Configure, event.Configured:
+		p.Configure++
+	case event.Recreate, event.Recreated:
+		p.Recreate++
+	case event.Delete, event.Deleted:
+		p.Delete++
+	case event.Later:
+		p.Later++
+	case event.Skipped, event.Kept:
+		p.Skip++
+	}
 }
 
 // objects is how many objects the plan is about.

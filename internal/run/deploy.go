@@ -239,16 +239,22 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	for _, result := range results {
 		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped})
 	}
+	n.targets = n.expressions.Attach(r.targets(n, done))
+	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
+	schedule.Tell(ctx)
+	return nil
+}
+
+// targets are what a node waits for once its objects are applied.
+func (r *run) targets(n *node, done []health.Applied) []health.Target {
+	var targets []health.Target
 	for _, target := range health.Select(r.options.Wait, n.Kustomization, done) {
 		if id, ok := target.Kustomization(); ok && !n.remote() && r.nodes.get(id) != nil {
 			continue // its own end stands for it, by an edge of the graph
 		}
-		n.targets = append(n.targets, target)
+		targets = append(targets, target)
 	}
-	n.targets = n.expressions.Attach(n.targets)
-	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
-	schedule.Tell(ctx)
-	return nil
+	return targets
 }
 
 // applied reports one object.

@@ -63,8 +63,12 @@ func (r *run) planIn(ctx context.Context, at flux.ClusterRef) []event.Failure {
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
+	detailed := !r.options.Command.writes()
+	if detailed {
+		r.learnLive(made)
+	}
 	for _, n := range here {
-		n.take(made)
+		n.take(made, detailed)
 	}
 	r.tellTakenOver(made)
 	return nil
@@ -167,7 +171,7 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
-	n.take(made)
+	n.take(made, false)
 	return nil
 }
 
@@ -227,13 +231,19 @@ func (n *node) memo(c client.WithWatch) client.WithWatch {
 	return n.plan.Client(n.ID, c)
 }
 
-// take hands a node its part of a plan.
-func (n *node) take(made *plan.Plan) {
+// take hands a node its part of a plan, if wanted with the fields that change.
+func (n *node) take(made *plan.Plan, detailed bool) {
 	n.plan, n.changes = made, nil
 	n.images = map[flux.Ref][]event.Image{}
 	for _, c := range made.Of(n.ID) {
 		change := event.Change{Node: n.ID.String(), Object: c.Ref.String(), APIVersion: c.Object.GetAPIVersion(), File: c.Object.File,
 			Action: event.Action(c.Action), Reason: c.Reason}
+		if change.Reason == "" && c.Action == plan.Configure {
+			change.Reason = moved(c)
+		}
+		if detailed {
+			change.Fields = fieldsOf(c)
+		}
 		for _, image := range c.Images {
 			change.Images = append(change.Images, event.Image{Container: image.Container, Old: image.Old, New: image.New})
 		}

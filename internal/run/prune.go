@@ -31,6 +31,7 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 		return r.failuresOf(ctx, "guard", nil, err)
 	}
 	findings, failures := r.look(ctx, intended)
+	failures = append(r.refusals, failures...)
 	if findings != nil {
 		r.doomed = len(findings.Doomed)
 		r.emit(r.planned(findings))
@@ -148,7 +149,8 @@ func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
 // planned is the plan as an event.
 func (r *run) planned(findings *prune.Findings) event.Planned {
 	planned := event.Planned{At: now()}
-	for _, n := range r.sorted() {
+	for _, n := range r.inOrder() {
+		unchanged := planned.Unchanged
 		for _, change := range n.changes {
 			if change.Action == event.Unchanged {
 				planned.Unchanged++
@@ -156,10 +158,18 @@ func (r *run) planned(findings *prune.Findings) event.Planned {
 			}
 			planned.Changes = append(planned.Changes, change)
 		}
+		if !r.options.Command.writes() {
+			planned.Turns = append(planned.Turns, r.turnOf(n, planned.Unchanged-unchanged))
+		}
 	}
 	for _, o := range findings.Doomed {
 		planned.Changes = append(planned.Changes, event.Change{Node: o.Node.String(), Object: o.Ref.String(),
 			APIVersion: o.Ref.GVK().GroupVersion().String(), Action: event.Delete})
+	}
+	if !r.options.Command.writes() {
+		for _, kept := range findings.Kept {
+			planned.Changes = append(planned.Changes, entryChange(kept.Node, kept.Entry, event.Kept, kept.Reason))
+		}
 	}
 	return planned
 }

@@ -95,7 +95,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 		f.Reason = "OtherEntryFolder"
 		failures = append(failures, f)
 	}
-	if len(failures) > 0 {
+	if failures = r.postponed(failures); len(failures) > 0 {
 		return failures
 	}
 	for _, n := range r.sorted() {
@@ -103,7 +103,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	}
 	r.reachRecorded(ctx, r.records())
 	failures = append(failures, r.unready(ctx)...)
-	return append(failures, r.history(ctx)...)
+	return r.postponed(append(failures, r.history(ctx)...))
 }
 
 // claims refuses Kustomizations that somebody else runs: another root, or a

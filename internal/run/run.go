@@ -100,16 +100,17 @@ type run struct {
 	events  emitter
 	began   time.Time
 
-	commit     *source.Commit // open
-	tree       fs.FS          // open: the commit as the artifact of a source without spec.ignore
-	path       string         // build: the entry folder
-	grown                     // build; deploy, for nodes that are built at their turn
-	order      []flux.ID      // check: the Kustomizations, each after what it needs
-	doomed     int            // guard: how many objects a run would delete
-	reached                   // reach; build, if it needs something of the cluster
-	homes      homes          // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
-	remembered                // recall, lock
-	working                   // deploy, prune
+	commit     *source.Commit  // open
+	tree       fs.FS           // open: the commit as the artifact of a source without spec.ignore
+	path       string          // build: the entry folder
+	grown                      // build; deploy, for nodes that are built at their turn
+	order      []flux.ID       // check: the Kustomizations, each after what it needs
+	refusals   []event.Failure // recall: those of a plan, which is made all the same
+	doomed     int             // guard: how many objects a run would delete
+	reached                    // reach; build, if it needs something of the cluster
+	homes      homes           // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
+	remembered                 // recall, lock
+	working                    // deploy, prune
 
 	// outside is the context that Run was given, which a signal ends, and
 	// stopped when that was. The stages get one that also ends at the run's

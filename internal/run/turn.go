@@ -141,7 +141,7 @@ func (r *run) unfit(n *node, err error) []event.Failure {
 // that failed before they could begin, or nothing was run at all.
 func (r *run) unrun(n *node) event.NodeFinished {
 	end := event.NodeFinished{At: now(), Node: n.ID.String(), Result: event.Cancelled}
-	if !r.options.Command.writes() && r.verdict == "" {
+	if !r.options.Command.writes() && (r.verdict == "" || r.verdict == event.VerdictRefused) {
 		switch end.Result = r.options.Command.result(); {
 		case n.excluded:
 			end.Result = event.Excluded

@@ -65,7 +65,7 @@ func TestChanges(t *testing.T) {
 			"cancelled":  `{"create":0,"update":2,"delete":0}`,
 			"prune-kept": `{"create":0,"update":0,"delete":2}`,
 			"hundred":    `{"create":1640,"update":0,"delete":0}`,
-			"plan":       `{"create":2,"update":1,"delete":1}`,
+			"plan":       `{"create":2,"update":2,"delete":1}`,
 			"hostile":    `{"create":0,"update":1,"delete":0}`,
 			"no-changes": `{"create":0,"update":0,"delete":0}`,
 			"invalid":    `{"create":0,"update":0,"delete":0}`,

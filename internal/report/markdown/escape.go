@@ -69,7 +69,10 @@ func cell(s string) string { return strings.ReplaceAll(s, "|", "\\|") }
 func codeCell(s string) string { return cell(code(s)) }
 
 // block makes a code block of foreign lines.
-func block(lines []string) string {
+func block(lines []string) string { return fenced("text", lines) }
+
+// fenced makes one in a language.
+func fenced(language string, lines []string) string {
 	longest := 2
 	clean := make([]string, len(lines))
 	for i, line := range lines {
@@ -77,7 +80,7 @@ func block(lines []string) string {
 		longest = max(longest, longestRun(clean[i], '`'))
 	}
 	fence := strings.Repeat("`", longest+1)
-	return fence + "text\n" + strings.Join(clean, "\n") + "\n" + fence + "\n"
+	return fence + language + "\n" + strings.Join(clean, "\n") + "\n" + fence + "\n"
 }
 
 // longestRun is the length of the longest run of c.

@@ -26,6 +26,8 @@ const (
 	maxNotices  = 50
 	maxObjects  = 500 // for each Kustomization
 	maxRows     = 500
+
+	maxFieldLines = 1000
 )
 
 // Write writes the Summary without a limit on its size.
@@ -329,9 +331,35 @@ func planned(s *report.Summary) string {
 	}
 	list := details(fmt.Sprintf("Plan: %s", text(s.Planned.String())), objectTable(s.Planned.Changes, true, s))
 	if s.Command == "plan" {
-		return "Plan: " + text(s.Planned.String()) + "\n\n" + objectTable(s.Planned.Changes, true, s)
+		return "Plan: " + text(s.Planned.String()) + "\n\n" + objectTable(s.Planned.Changes, true, s) + fields(s.Planned.Changes)
 	}
 	return list
+}
+
+// fields folds what would change in each object, as a difference.
+func fields(list []report.Object) string {
+	var lines []string
+	for _, o := range list {
+		if len(o.Fields) == 0 {
+			continue
+		}
+		lines = append(lines, fmt.Sprintf("@@ %s %s @@", o.Action, o.Object))
+		for _, f := range o.Fields {
+			if f.Old != "" {
+				lines = append(lines, "- "+f.Path+": "+f.Old)
+			}
+			if f.New != "" {
+				lines = append(lines, "+ "+f.Path+": "+f.New)
+			}
+		}
+	}
+	if len(lines) == 0 {
+		return ""
+	}
+	if len(lines) > maxFieldLines {
+		lines = append(lines[:maxFieldLines], fmt.Sprintf("and %d more lines; the JSON report has all", len(lines)-maxFieldLines))
+	}
+	return "\n" + details("Fields", fenced("diff", lines))
 }
 
 // objects folds what was done to a Kustomization's objects; what stayed as it

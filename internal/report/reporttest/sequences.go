@@ -45,6 +45,7 @@ func Samples() []Sample {
 type sequence struct {
 	now    time.Time
 	events []event.Event
+	turns  []event.Turn // of a plan
 }
 
 func (s *sequence) after(d time.Duration) event.At {
@@ -161,7 +162,7 @@ func (s *sequence) tail() {
 }
 
 func (s *sequence) planned(unchanged int, changes ...event.Change) {
-	s.add(event.Planned{At: s.after(ms(850)), Changes: changes, Unchanged: unchanged})
+	s.add(event.Planned{At: s.after(ms(850)), Changes: changes, Unchanged: unchanged, Turns: s.turns})
 }
 
 // Changes is a run that changes three objects, waits for a roll-out and
@@ -365,8 +366,38 @@ func Plan() []event.Event {
 	s.cluster("diverged")
 	later := change(apps, "GradeBook/grade-api/algebra", event.Later)
 	later.Reason = "its kind comes with flux-system/infra-crds"
+	configure := change(apps, "Deployment/grade-api/grade-api", event.Configure)
+	configure.Fields = []event.Field{
+		{Path: "metadata.labels.tier", New: "web"},
+		{Path: "spec.replicas", Old: "1", New: "3"},
+		{Path: "spec.template.spec.containers[app].image", Old: configure.Images[0].Old, New: configure.Images[0].New},
+		{Path: "spec.template.spec.hostNetwork", Old: "true"},
+	}
+	secret := change(web, "Secret/grade-web/session", event.Configure)
+	secret.Fields = []event.Field{{Path: "data.key", Old: "*** (before)", New: "*** (after)"}}
+	kept := change(web, "PersistentVolumeClaim/grade-web/cache", event.Kept)
+	kept.Reason = "it has kustomize.toolkit.fluxcd.io/prune: disabled"
+	s.add(event.NodeFound{At: s.after(ms(1)), Node: event.Node{ID: "flux-system/reports", Parent: root, Path: "reports",
+		Deferred: "waits for ConfigMap/flux-system/reports, which something earlier in the run may create"}})
+	s.add(event.NodeFound{At: s.after(ms(1)), Node: event.Node{ID: "flux-system/old", Parent: root, Path: "old", Suspended: true}})
+	turn := func(id string, unchanged int, waitsFor ...string) event.Turn {
+		t := event.Turn{Node: id, Unchanged: unchanged, WaitsFor: waitsFor}
+		if len(waitsFor) > 0 {
+			t.Timeout = 5 * time.Minute
+		}
+		return t
+	}
+	s.turns = []event.Turn{turn(root, 2), turn("flux-system/old", 0), turn("flux-system/reports", 0), turn(crds, 2), turn(ctrl, 2),
+		turn(apps, 1, "Deployment/grade-api/grade-api"), turn(web, 1), turn(jobs, 0)}
 	s.planned(8, change(crds, "CustomResourceDefinition/gradebooks.grading.example.com", event.Create),
-		change(apps, "Deployment/grade-api/grade-api", event.Configure), later, change(apps, "Service/grade-api/legacy", event.Delete))
+		configure, later, secret, change(apps, "Service/grade-api/legacy", event.Delete), kept)
+	for _, t := range s.turns {
+		result := event.ResultPlanned
+		if t.Node == "flux-system/old" {
+			result = event.Suspended
+		}
+		s.end(t.Node, result, 0, 0)
+	}
 	s.finish(event.VerdictPlanned, 0, "")
 	return s.events
 }
