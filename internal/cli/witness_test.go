@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
 // observer stands before the API server and writes down every request that is to
@@ -39,7 +41,7 @@ func witness(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: witness FILE")
 	}
-	c := ZZZ
+	c := ts.Value("clusters").(map[string]*kubetest.Cluster)[""]
 	if c == nil {
 		ts.Fatalf("no cluster: start one with the command cluster")
 	}
