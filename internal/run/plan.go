@@ -237,10 +237,7 @@ func (n *node) take(made *plan.Plan, detailed bool) {
 	n.images = map[flux.Ref][]event.Image{}
 	for _, c := range made.Of(n.ID) {
 		change := event.Change{Node: n.ID.String(), Object: c.Ref.String(), APIVersion: c.Object.GetAPIVersion(), File: c.Object.File,
-			Action: event.Action(c.Action), Reason: c.Reason}
-		if change.Reason == "" && c.Action == plan.Configure {
-			change.Reason = moved(c)
-		}
+			Action: event.Action(c.Action), Reason: why(c)}
 		if detailed {
 			change.Fields = fieldsOf(c)
 		}

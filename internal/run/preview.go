@@ -39,10 +39,11 @@ func (r *run) turnOf(n *node, unchanged int) event.Turn {
 	return turn
 }
 
-// moved says whose a live object is that the node takes over; empty if its own.
-func moved(c plan.Change) string {
-	if c.Live == nil {
-		return ""
+// why explains a change: as the plan does, else whose the live object is that the
+// node takes over; empty if its own.
+func why(c plan.Change) string {
+	if c.Reason != "" || c.Action != plan.Configure || c.Live == nil {
+		return c.Reason
 	}
 	owner := flux.ID{Namespace: c.Live.GetLabels()[flux.NamespaceLabel], Name: c.Live.GetLabels()[flux.NameLabel]}
 	if owner.Name == "" || owner == c.Node {
