@@ -16,7 +16,7 @@ demo: bin/sluice cluster-build ## deploy the sample repository to a throwaway cl
 test: cluster-build ## run every test, against a real API server, with the race detector
 	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries with the race detector, which takes minutes"
 	$(GO) test -race -timeout 30m ./...
-	cd internal/upstream && $(GO) test -race -timeout 30m ./...
+	cd internal/upstream && $(GO) test -timeout 30m ./... # one goroutine, and hundreds of schemas to parse
 
 bench: cluster-build bin/sluice ## time, requests and memory beside other clients; BENCH='--scale 0.05' for a quick look
 	$(COMPARE) --sluice bin/sluice --json bin/bench.json $(BENCH)
