@@ -6,11 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	apivalidation "k8s.io/apimachinery/pkg/api/validation"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/validation/field"
-	strictjson "sigs.k8s.io/json"
-
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -82,60 +77,6 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 		})
 	}
 	return k
-}
-
-var (
-	textSchema = &schema{Type: "string"}
-	// labelSchema is that of labels and annotations: a server takes null
-	// there for empty.
-	labelSchema = &schema{Type: "object", Values: &schema{Type: "string", Nullable: true}}
-)
-
-// metadataFields are the fields of metadata that people write, with their types.
-var metadataFields = []struct {
-	name   string
-	schema *schema
-}{
-	{"labels", labelSchema},
-	{"annotations", labelSchema},
-	{"name", textSchema},
-	{"namespace", textSchema},
-}
-
-// metadata checks what an API server checks of every object: fields, types,
-// names and labels. A namespace is asked for too, since nobody is there to set
-// a default one (S16.4, S4.48).
-func (s *splitter) metadata(o flux.Object) (meta metav1.ObjectMeta, found []finding) {
-	raw, _ := o.Object["metadata"].(map[string]any)
-	for _, f := range metadataFields {
-		if value := raw[f.name]; value != nil {
-			found = append(found, f.schema.check("metadata."+f.name, value)...)
-		}
-	}
-	if len(found) > 0 {
-		return meta, found
-	}
-	if o.GetNamespace() == "" {
-		found = append(found, finding{"metadata.namespace", "namespace not specified", "set metadata.namespace, or targetNamespace in " + s.parent.String()})
-	}
-	text, err := json.Marshal(raw)
-	if err != nil {
-		return meta, append(found, finding{"metadata", err.Error(), ""})
-	}
-	unknown, err := strictjson.UnmarshalStrict(text, &meta)
-	if err != nil {
-		return meta, append(found, finding{"metadata", strings.TrimPrefix(err.Error(), "json: "), ""})
-	}
-	for _, err := range unknown {
-		found = append(found, finding{"metadata", err.Error(), "remove the field"})
-	}
-	if meta.Namespace == "" {
-		meta.Namespace = "default" // told above
-	}
-	for _, err := range apivalidation.ValidateObjectMeta(&meta, true, apivalidation.NameIsDNSSubdomain, field.NewPath("metadata")) {
-		found = append(found, finding{err.Field, err.ErrorBody(), ""})
-	}
-	return meta, found
 }
 
 // mapsOf returns the maps of a list whose type the schema has checked.
