@@ -33,6 +33,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/discovery/cached/memory"
 	"k8s.io/client-go/dynamic"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/restmapper"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
@@ -73,6 +74,7 @@ func TestMain(m *testing.M) {
 //	kube lease NAME HOLDER SECONDS  renew a Lease as its holder, or free it as nobody
 //	kube await KIND NAME [PATH VALUE]  wait until it exists, or until the JSONPath has the value
 //	kube secret NAME KEY FILE   make or change a Secret with the file's content under the key
+//	kube tokens NAME KEY=VALUE… make or change a ConfigMap by which a kubeConfig leads to the cluster itself
 //	kube @CLUSTER …             any of these in a second cluster
 //	stranger FILE               write a kubeconfig whose credentials the cluster does not know
 //	insecure OLD FILE           write a kubeconfig as the old one, but without an authority
@@ -261,6 +263,7 @@ func kube(ts *testscript.TestScript, neg bool, args []string) {
 type kubeClient struct {
 	client dynamic.Interface
 	mapper meta.RESTMapper
+	config *rest.Config
 }
 
 func newKubeClient(c *kubetest.Cluster) (*kubeClient, error) {
@@ -272,7 +275,7 @@ func newKubeClient(c *kubetest.Cluster) (*kubeClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &kubeClient{client: client, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))}, nil
+	return &kubeClient{config: c.Config(), client: client, mapper: restmapper.NewDeferredDiscoveryRESTMapper(memory.NewMemCacheClient(d))}, nil
 }
 
 func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []string) error {
@@ -299,6 +302,19 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 		return k.inventory(ctx, ts.Stdout(), args[1])
 	case len(args) == 4 && args[0] == "lease":
 		return k.lease(ctx, args[1], args[2], args[3])
+	case len(args) >= 2 && args[0] == "tokens":
+		namespace, name, _ := strings.Cut(args[1], "/")
+		data := map[string]string{"provider": "generic", "address": k.config.Host, "ca.crt": string(k.config.CAData)}
+		for _, arg := range args[2:] {
+			key, value, _ := strings.Cut(arg, "=")
+			data[key] = value
+		}
+		text, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+			"metadata": map[string]string{"namespace": namespace, "name": name}, "data": data})
+		if err != nil {
+			return err
+		}
+		return k.apply(ctx, string(text))
 	case len(args) == 4 && args[0] == "secret":
 		namespace, name, _ := strings.Cut(args[1], "/")
 		return k.apply(ctx, fmt.Sprintf("apiVersion: v1\nkind: Secret\nmetadata: {namespace: %s, name: %s}\ndata: {%s: %s}\n",
@@ -308,7 +324,7 @@ func (k *kubeClient) run(ctx context.Context, ts *testscript.TestScript, args []
 	case len(args) == 5 && args[0] == "await":
 		return k.await(ctx, args[1], args[2], args[3], args[4])
 	}
-	return fmt.Errorf("usage: kube get|inventory|apply|patch|secret|delete|lease|await …, got %q", args)
+	return fmt.Errorf("usage: kube get|inventory|apply|patch|secret|tokens|delete|lease|await …, got %q", args)
 }
 
 // inventory prints a line for each object of a record: its id, uid, generation,
