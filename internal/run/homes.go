@@ -218,7 +218,7 @@ func (r *run) reachRecorded(ctx context.Context, records []*inventory.Record) {
 		r.homes.lost[ref] = err
 		r.homes.mu.Unlock()
 		n := event.Notice{Level: event.Warning, Code: "cluster-lost", Node: owners[ref].String(),
-			Text: fmt.Sprintf("%s has %s on record in the cluster of %s, which cannot be reached: they are neither pruned nor forgotten: %v",
+			Text: fmt.Sprintf("%s has %s on record in the cluster of %s, which cannot be reached; nothing is pruned there, and nothing of it forgotten: %v",
 				owners[ref], count(objects[ref], "object", "objects"), ref, err),
 			Hint: "restore the kubeconfig for one more run, so that they can be pruned"}
 		r.notice(n)
