@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
@@ -102,7 +103,6 @@ type proxy struct {
 	counter
 	kubeconfig string
 	server     *httptest.Server
-	transport  http.RoundTripper
 
 	failing sync.Mutex
 	err     error
@@ -118,7 +118,7 @@ func newProxy(c *kubetest.Cluster, dir string) (*proxy, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &proxy{kubeconfig: filepath.Join(dir, "counted.kubeconfig"), transport: transport}
+	p := &proxy{kubeconfig: filepath.Join(dir, "counted.kubeconfig")}
 	reverse := &httputil.ReverseProxy{
 		Rewrite:       func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		Transport:     transport,
@@ -130,7 +130,7 @@ func newProxy(c *kubetest.Cluster, dir string) (*proxy, error) {
 			}
 			w.WriteHeader(http.StatusBadGateway)
 		},
-		ErrorLog: log.New(discard{}, "", 0), // says again that a watch was left
+		ErrorLog: log.New(io.Discard, "", 0), // says again that a watch was left
 	}
 	p.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p.add(r)
@@ -165,10 +165,6 @@ func (p *proxy) close() error {
 	defer p.failing.Unlock()
 	return p.err
 }
-
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 // verbOf is the verb of a request, one of verbs.
 func verbOf(r *http.Request) string {
