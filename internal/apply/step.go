@@ -84,6 +84,10 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 		r.fail(st, queryError(st.object.Ref(), rc.Live.Err), "")
 		return
 	}
+	if rehearse.IsUnplaced(err) {
+		r.fail(st, fmt.Errorf("%s: %w", st.object.Ref(), err), rehearse.UnplacedHint)
+		return
+	}
 	hint := ""
 	if dryRunErr := (*ssaerrors.DryRunErr)(nil); errors.As(err, &dryRunErr) && rc.Exists() {
 		yes, why := r.options.Recreate(st.object.Unstructured, rc.Live.Object, dryRunErr.Unwrap())

@@ -100,7 +100,7 @@ func (e Errors) Class() Class {
 func classOf(err error) Class {
 	var status apierrors.APIStatus
 	switch {
-	case rehearse.IsUnknownResource(err):
+	case rehearse.IsUnknownResource(err), rehearse.IsUnplaced(err):
 		return Invalid
 	case !errors.As(err, &status):
 		return Failed

@@ -250,6 +250,8 @@ func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {
 		// What the migration is there for: the server cannot read the managed
 		// fields as they are.
 		it.later("its managed fields have to move to " + it.object.GetAPIVersion() + " first")
+	case rehearse.IsUnplaced(err):
+		it.fail(fmt.Errorf("%s: %w", it.object.Ref(), err), rehearse.UnplacedHint)
 	default:
 		r.refused(it, live, err)
 	}

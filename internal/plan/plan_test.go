@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/fluxcd/pkg/ssa/jsondiff"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -450,5 +451,27 @@ spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: none}, maxR
 	b.reset()
 	if c := b.plan(n).Changes[0]; c.Action != Unchanged {
 		t.Errorf("again: %s (%s)", c.Action, c.Reason)
+	}
+}
+
+// S4.34: an ignored field that has left the manifest cannot keep its live value.
+// That is told of the object, with a remedy, as what is wrong with the manifest.
+func TestS4_34IgnoredFieldLeftOut(t *testing.T) {
+	b := connect(t)
+	const text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\ndata: {a: \"1\"LEFT}\n"
+	first := b.node("apps", strings.Replace(text, "LEFT", ", b: \"1\"", 1))
+	b.apply(b.plan(first), first, apply.Options{})
+	o := apply.Options{Ignore: []jsondiff.IgnoreRule{{Paths: []string{"/data/b"}, Selector: &jsondiff.Selector{}}}}
+	n := b.nodeWith("apps", strings.NewReplacer("LEFT", "", `"1"`, `"2"`).Replace(text), o)
+	want := "ConfigMap/" + b.namespace + "/c: replace operation does not apply: "
+	_, err := Make(t.Context(), b.options(), []Node{n})
+	var errs Errors
+	if !errors.As(err, &errs) || errs.Class() != Invalid || !strings.Contains(err.Error(), want) || !strings.Contains(errs.Hint(), "spec.ignore") {
+		t.Errorf("plan: error %v", err)
+	}
+	_, err = apply.Apply(t.Context(), b.admin(), n.Objects, o)
+	var failed apply.Errors
+	if !errors.As(err, &failed) || !strings.Contains(err.Error(), want) || !strings.Contains(failed.Hint(), "spec.ignore") {
+		t.Errorf("apply: error %v", err)
 	}
 }

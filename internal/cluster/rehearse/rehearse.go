@@ -280,6 +280,16 @@ func IsSchemaError(err error) bool {
 	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed")
 }
 
+// UnplacedHint is the remedy for an [IsUnplaced].
+const UnplacedHint = "the path is in spec.ignore and not in the manifest: put the field into the manifest, or take the path out of spec.ignore"
+
+// IsUnplaced reports whether ssa could not put the live value of an ignored
+// field into what it would apply, because the manifest lacks the field (S4.34).
+// The error names the path but not the object.
+func IsUnplaced(err error) bool {
+	return strings.Contains(err.Error(), "replace operation does not apply: doc is missing")
+}
+
 // IsUnknownResource reports whether the server does not serve the kind: the
 // mapper does not find it, or the request's URL leads nowhere, which is what a
 // definition looks like that was applied a moment ago.
