@@ -70,7 +70,7 @@ func (m *MemoryStore) write(name string, o memoryObject, stored *string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	live := m.objects[name]
-	if live.version != "" && live.root != o.root {
+	if live.version != "" && live.version != *stored && live.root != o.root {
 		return &OwnedError{ID: o.id, Root: live.root}
 	}
 	if live.version != *stored {

@@ -172,6 +172,13 @@ func (r *Root) End(result Result, at time.Time) {
 	r.History = r.History[:min(len(r.History), HistorySize)]
 }
 
+// Renamed returns a copy for a root of another name, which is not stored yet and whose last runs were these.
+func (r *Root) Renamed(id flux.ID) *Root {
+	c := r.Clone()
+	c.ID, c.stored, c.Updated = id, "", time.Time{}
+	return c
+}
+
 // Stored reports whether the root is in a store, as far as its holder knows.
 func (r *Root) Stored() bool { return r.stored != "" }
 

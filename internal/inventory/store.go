@@ -46,6 +46,19 @@ func (s *State) Sorted() []*Record {
 	return records
 }
 
+// TakeOver makes the records of another root records of this one, for a root that has got another name. It changes the records of
+// old; they must be saved.
+func (s *State) TakeOver(old *State, root flux.ID) {
+	for id, r := range old.Records {
+		if r.Parent == old.Root.ID {
+			r.Parent = root
+		}
+		r.Root = root
+		s.Records[id] = r
+		delete(s.Foreign, id)
+	}
+}
+
 // Owned returns, in the order of ids, an error for each that belongs to another root: the Kustomizations that a run must refuse.
 func (s *State) Owned(ids []flux.ID) []*OwnedError {
 	var owned []*OwnedError
@@ -88,7 +101,7 @@ func (e *OriginError) Error() string {
 
 // Hint says what to do.
 func (e *OriginError) Hint() string {
-	return "check --path and the cluster; the entry folder of a root cannot change, but another root can take its place: give its Kustomization another name"
+	return "check --path and the cluster; an entry folder that was renamed is taken over, if the commit holds the same Kustomizations and the old folder no longer"
 }
 
 // CheckOrigin compares the entry folder on record with that of a run. The usual reason for an *OriginError is the right folder for

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
 )
@@ -12,24 +13,9 @@ import (
 // lock keeps other runs of this root away, and makes sure that the records are
 // still those that the plan was made from.
 func (r *run) lock(ctx context.Context) []event.Failure {
-	c, err := r.cluster.Client("")
-	if err != nil {
-		return r.failuresOf(ctx, "cluster", nil, err)
-	}
-	held, err := lock.Acquire(ctx, c, lock.Options{
-		Namespace: r.options.StateNamespace, Name: inventory.RootName(r.root), Wait: r.options.LockWait,
-		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
-		EnsureNamespace: r.ensure,
-		Waiting: func(e *lock.HeldError) {
-			r.notice(event.Notice{Level: event.Warning, Code: "lock-wait", Text: "waiting for the lock, which is held by " + e.Holder.String()})
-		},
-	})
-	if err != nil {
-		f := r.failure(ctx, "lock", nil, err)
-		if _, ok := as[*lock.HeldError](err); ok {
-			f.Reason = "LockHeld"
-		}
-		return []event.Failure{f}
+	held, failure := r.acquire(ctx, r.root)
+	if failure != nil {
+		return []event.Failure{*failure}
 	}
 	r.held = held
 	go func() {
@@ -43,6 +29,31 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 		return failures
 	}
 	return r.begin(ctx)
+}
+
+// acquire takes the lock of a root.
+func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Failure) {
+	c, err := r.cluster.Client("")
+	if err != nil {
+		f := r.failure(ctx, "cluster", nil, err)
+		return nil, &f
+	}
+	held, err := lock.Acquire(ctx, c, lock.Options{
+		Namespace: r.options.StateNamespace, Name: inventory.RootName(root), Wait: r.options.LockWait,
+		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
+		EnsureNamespace: r.ensure,
+		Waiting: func(e *lock.HeldError) {
+			r.notice(event.Notice{Level: event.Warning, Code: "lock-wait", Text: "waiting for the lock, which is held by " + e.Holder.String()})
+		},
+	})
+	if err != nil {
+		f := r.failure(ctx, "lock", nil, err)
+		if _, ok := as[*lock.HeldError](err); ok {
+			f.Reason = "LockHeld"
+		}
+		return nil, &f
+	}
+	return held, nil
 }
 
 // upToDate looks whether another run of this root ended since the records were
@@ -99,5 +110,8 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 		return []event.Failure{f}
 	}
 	r.state.Root = root
+	if failures := r.takePlace(ctx); len(failures) > 0 {
+		return failures
+	}
 	return r.saveLeft(ctx)
 }

@@ -24,6 +24,10 @@ type remembered struct {
 	// left are records of Kustomizations that left Git before sluice's first
 	// run, to be stored before anything is written.
 	left []*inventory.Record
+	// renames are roots whose place this one takes, with their records;
+	// distinct says of others, in parentheses, why it does not.
+	renames  []*inventory.State
+	distinct map[flux.ID]string
 	// ensure makes the state namespace.
 	ensure func(context.Context) error
 }
@@ -89,10 +93,14 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 			nodes = append(nodes, n)
 		}
 	}
+	if err := r.renamed(ctx, nodes); err != nil {
+		return r.failuresOf(ctx, "record", nil, err)
+	}
 	failures := r.claims(ctx, nodes)
 	if err := r.state.CheckOrigin(r.path); err != nil {
 		f := r.failure(ctx, "guard", nil, err)
 		f.Reason = "OtherEntryFolder"
+		f.Text += r.distinct[r.root]
 		failures = append(failures, f)
 	}
 	if failures = r.postponed(failures); len(failures) > 0 {
@@ -123,6 +131,7 @@ func (r *run) claims(ctx context.Context, nodes []*node) []event.Failure {
 	for _, owned := range r.state.Owned(question.Run) {
 		f := r.failure(ctx, "guard", r.nodes.get(owned.ID), owned)
 		f.Reason = "OwnedByOtherRoot"
+		f.Text += r.distinct[owned.Root]
 		failures = append(failures, f)
 	}
 	c, err := r.cluster.Client("")
