@@ -69,9 +69,10 @@ func (r Result) Settled() bool {
 type Options struct {
 	// Client returns the client for a deletion's cluster that acts for its service account.
 	Client func(Deletion) (Client, error)
-	// Own, if not nil, is sluice's own client. It is asked whether an object is still there that the account of its Kustomization may
-	// not read: one that somebody has deleted by hand counts as gone, whatever became of the account.
-	Own Client
+	// Own, if not nil, returns the client of sluice's own account for the same cluster. It is asked whether an object is still there that
+	// the account of its Kustomization may not read: one that somebody has deleted by hand counts as gone, whatever became of the
+	// account.
+	Own func(Deletion) (Client, error)
 	// Report, if not nil, is told each result when it is known, in the order in which Delete returns them or, for objects that are
 	// waited for, after that. It is never called concurrently.
 	Report func(Result)
@@ -109,7 +110,7 @@ func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, err
 type deleting struct {
 	deletions []Deletion
 	report    func(Result)
-	own       Client
+	own       func(Deletion) (Client, error)
 	results   []Result
 	// hanging names, per Kustomization, an object that is still there with finalizers.
 	hanging map[flux.ID]string
@@ -258,7 +259,7 @@ func (w *deleting) object(ctx context.Context, c Client, d Deletion, r *Result) 
 	var uid types.UID
 	for try := 1; ; try++ {
 		f, err := lookup(ctx, c, r.Ref)
-		if err != nil && !(apierrors.IsForbidden(err) && w.isGone(ctx, r.Ref)) {
+		if err != nil && !(apierrors.IsForbidden(err) && w.isGone(ctx, d, r.Ref)) {
 			r.Err = err
 			return nil
 		}
@@ -306,11 +307,15 @@ func (w *deleting) object(ctx context.Context, c Client, d Deletion, r *Result) 
 }
 
 // isGone asks as sluice itself. What cannot be told that way either is not gone.
-func (w *deleting) isGone(ctx context.Context, ref flux.Ref) bool {
+func (w *deleting) isGone(ctx context.Context, d Deletion, ref flux.Ref) bool {
 	if w.own == nil {
 		return false
 	}
-	f, err := lookup(ctx, w.own, ref)
+	c, err := w.own(d)
+	if err != nil {
+		return false
+	}
+	f, err := lookup(ctx, c, ref)
 	return err == nil && f.gone
 }
 

@@ -345,7 +345,7 @@ func TestS5_20_AccountThatIsGone(t *testing.T) {
 	missing := flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: c.namespace, Name: "missing"}
 	d := c.deletion(refs[0], missing)
 	nobody := connect(t, "system:serviceaccount:"+c.namespace+":gone")
-	results, err := Delete(t.Context(), []Deletion{d}, Options{Client: as(nobody), Own: c.client})
+	results, err := Delete(t.Context(), []Deletion{d}, Options{Client: as(nobody), Own: as(c.client)})
 	var access *inventory.AccessError
 	if !errors.As(err, &access) || access.Verb != "get" || !strings.HasSuffix(access.Hint(), " to ServiceAccount "+c.namespace+"/gone") {
 		t.Errorf("got %v", err)

@@ -80,13 +80,9 @@ func (r *run) prune(ctx context.Context) []event.Failure {
 	var results []prune.Result
 	var failures []event.Failure
 	if final.Objects() > 0 {
-		own, err := r.cluster.Client("")
-		if err != nil {
-			return r.failuresOf(ctx, "cluster", nil, err)
-		}
 		began := time.Now()
 		r.emit(event.PruneStarted{At: now(), Objects: final.Objects()})
-		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Own: own, Report: r.pruned})
+		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Own: r.ownClient, Report: r.pruned})
 		if err != nil {
 			failures = r.failuresOf(ctx, "prune", nil, err)
 		}
@@ -144,6 +140,11 @@ func (r *run) pruneAccess(at flux.ClusterRef) (prune.Client, prune.Kinds, error)
 // applied (S4.40, S4.42).
 func (r *run) pruneClient(d prune.Deletion) (prune.Client, error) {
 	return r.homes.at(d.Entries[0].Cluster).Client(r.account(d.Node, d.ServiceAccount))
+}
+
+// ownClient returns what sees the same cluster without acting as an account.
+func (r *run) ownClient(d prune.Deletion) (prune.Client, error) {
+	return r.homes.at(d.Entries[0].Cluster).Client("")
 }
 
 // planned is the plan as an event.
