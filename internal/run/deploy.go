@@ -41,6 +41,10 @@ type working struct {
 	writing bool
 	// ends is written by the one goroutine that hears of ends.
 	ends map[flux.ID]event.NodeFinished
+	// scheduled are the nodes whose steps the schedule has, and toBuild those of
+	// them whose build is still to come; both nil until the graph runs. They
+	// belong to the goroutine of the schedule.
+	scheduled, toBuild map[flux.ID]bool
 	// shut are the gates that stayed so, by name; the same goroutine writes it.
 	shut   map[string]*shutError
 	cutoff bool          // pruning was reached
@@ -74,6 +78,10 @@ var errSuspended = errors.New("suspended")
 // deploy runs the graph.
 func (r *run) deploy(ctx context.Context) []event.Failure {
 	r.writing = true
+	r.scheduled, r.toBuild = map[flux.ID]bool{}, map[flux.ID]bool{}
+	for _, n := range r.sorted() {
+		r.enter(n)
+	}
 	var steps []schedule.Step
 	for _, n := range r.sorted() {
 		steps = append(steps, r.steps(n)...)
@@ -136,7 +144,7 @@ func (r *run) applyNode(ctx context.Context, n *node) (schedule.Growth, error) {
 			if err != nil {
 				return err
 			}
-			growth = r.childSteps(n, children)
+			growth.Make = func() schedule.Growth { return r.childSteps(n, children) }
 		}
 		return r.applyOnce(ctx, n)
 	})

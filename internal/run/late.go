@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/sluicerun/sluice/internal/flux"
@@ -51,10 +52,18 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 }
 
 // childSteps turns children found at a node's turn into steps, and makes those who
-// depend on them by name wait for them.
+// depend on them by name wait for them. It runs on the goroutine of the schedule:
+// other nodes may be built at the same time, and only what is in the schedule
+// already can be waited for.
 func (r *run) childSteps(n *node, children []*node) schedule.Growth {
-	r.growth.Lock()
-	defer r.growth.Unlock()
+	delete(r.toBuild, n.ID)
+	others := slices.DeleteFunc(r.sorted(), func(other *node) bool {
+		_, over := r.ends[other.ID]                                                   // skipped for another reason
+		return over || !r.scheduled[other.ID] || other.excluded || other.Spec.Suspend // those two wait for nothing
+	})
+	for _, child := range children {
+		r.enter(child)
+	}
 	growth := schedule.Growth{Needs: map[string][]string{}, After: map[string][]string{}}
 	for _, child := range children {
 		r.announce(child)
@@ -65,13 +74,52 @@ func (r *run) childSteps(n *node, children []*node) schedule.Growth {
 		if n.waitsForAll(r.options.Wait) {
 			growth.Needs[ready(n.ID)] = append(growth.Needs[ready(n.ID)], ready(child.ID))
 		}
-		for _, other := range r.sorted() {
-			if other.Parent != n.ID {
-				r.wait(&growth, other, child.ID)
+		for _, other := range others {
+			r.wait(&growth, other, child.ID)
+		}
+	}
+	for _, other := range others {
+		r.waitOn(&growth, n, other, children)
+	}
+	return growth
+}
+
+// waitOn makes one that has waited for a node's build, and still lacks a dependency,
+// wait for those of the node's children whose build may hold it.
+func (r *run) waitOn(growth *schedule.Growth, n, other *node, children []*node) {
+	if r.comesAfter(n, other) {
+		return
+	}
+	for _, dep := range other.Dependencies() {
+		if r.there(dep) {
+			continue
+		}
+		for _, child := range children {
+			if !r.toBuild[child.ID] || r.comesAfter(child, other) || slices.ContainsFunc(child.Dependencies(), func(id flux.ID) bool { return !r.there(id) }) {
+				continue
+			}
+			growth.Needs[applied(other.ID)] = append(growth.Needs[applied(other.ID)], applied(child.ID))
+			for i, e := range other.gates {
+				if e.Dep == dep {
+					growth.Needs[gateName(other, i)] = append(growth.Needs[gateName(other, i)], applied(child.ID))
+				}
 			}
 		}
 	}
-	return growth
+}
+
+// enter notes that a node is in the schedule from now on, and whether its build,
+// and what that holds, is still to come.
+func (r *run) enter(n *node) {
+	r.scheduled[n.ID] = true
+	if n.deferred != "" && !n.excluded && !n.Spec.Suspend {
+		r.toBuild[n.ID] = true
+	}
+}
+
+// there says whether a node is in the graph: while it runs, in the schedule.
+func (r *run) there(id flux.ID) bool {
+	return r.nodes.get(id) != nil && (r.scheduled == nil || r.scheduled[id])
 }
 
 // wait makes one that depends on a child by name wait for it.

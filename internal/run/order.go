@@ -52,7 +52,7 @@ func (r *run) needsOf(n *node) needs {
 	}
 	instead := map[flux.ID][]string{}
 	for i, dep := range n.Dependencies() {
-		if r.nodes.get(dep) == nil {
+		if !r.there(dep) {
 			for _, holder := range r.holders(n) {
 				instead[dep] = append(instead[dep], applied(holder.ID))
 			}
@@ -66,7 +66,7 @@ func (r *run) needsOf(n *node) needs {
 	}
 	for i, e := range n.gates {
 		g := gateNeeds{name: gateName(n, i), Expression: e, toAsk: instead[e.Dep]}
-		if r.nodes.get(e.Dep) != nil {
+		if r.there(e.Dep) {
 			g.after = []string{applied(e.Dep)}
 		}
 		all.gates = append(all.gates, g)
@@ -80,6 +80,9 @@ func (r *run) needsOf(n *node) needs {
 	}
 	if wait != health.None {
 		for _, id := range n.childChecks(&r.nodes) {
+			if !r.there(id) {
+				continue
+			}
 			all.toBeReady = append(all.toBeReady, ready(id))
 		}
 	}
@@ -113,7 +116,11 @@ func (n *node) childChecks(nodes *nodeSet) []flux.ID {
 func (r *run) holders(n *node) []*node {
 	var holders []*node
 	for _, other := range r.sorted() {
-		if other.deferred != "" && !r.comesAfter(other, n) {
+		unbuilt := r.toBuild[other.ID]
+		if r.scheduled == nil {
+			unbuilt = other.deferred != ""
+		}
+		if unbuilt && !r.comesAfter(other, n) {
 			holders = append(holders, other)
 		}
 	}

@@ -52,6 +52,10 @@ type Growth struct {
 	Needs map[string][]string
 	// After does the same for what steps come after.
 	After map[string][]string
+	// Make, if not nil, makes the growth, in place of the other fields. It is
+	// called on the goroutine of Run when the step has succeeded, so that it
+	// can know of all that other steps have added before.
+	Make func() Growth
 }
 
 // State is how a step ended.
@@ -272,7 +276,11 @@ func (r *runner) finish(ctx context.Context, out outcome) {
 	r.leave(out.name)
 	err := out.err
 	if err == nil {
-		err = r.grow(out.growth, out.name)
+		growth := out.growth
+		if growth.Make != nil {
+			growth = growth.Make()
+		}
+		err = r.grow(growth, out.name)
 	}
 	if err != nil {
 		r.fail(ctx, out.name, err)
