@@ -49,6 +49,8 @@ type Facts struct {
 	// Left holds those that a Kustomization of Question.First had applied, directly or through others, and that are not part of
 	// the commit: they left Git before Flux could prune them (S5.22).
 	Left map[flux.ID]Live
+	// Pinned lists, sorted, those that left as well and that Flux would not prune because of a marker on them (S5.9).
+	Pinned []flux.ID
 	// Controllers lists, sorted, what runs as a kustomize-controller, as "Deployment/namespace/name" or "Lease/namespace/name".
 	Controllers []string
 }
@@ -163,7 +165,11 @@ func (f *Facts) follow(ctx context.Context, objects *liveObjects, q Question) er
 			if err != nil {
 				return err
 			}
-			if live == nil || live.owner != parent.ID || live.marked {
+			if live == nil || live.owner != parent.ID {
+				continue
+			}
+			if live.marked {
+				f.Pinned = append(f.Pinned, id)
 				continue
 			}
 			live.Parent = parent.ID
@@ -171,6 +177,7 @@ func (f *Facts) follow(ctx context.Context, objects *liveObjects, q Question) er
 			from = append(from, *live)
 		}
 	}
+	sortIDs(f.Pinned)
 	return nil
 }
 

@@ -316,6 +316,9 @@ status:
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	if !slices.Equal(facts.Pinned, []flux.ID{id("marked")}) {
+		t.Errorf("pinned: %v", facts.Pinned)
+	}
 	// A Kustomization that sluice has on record knows what it held.
 	facts, err = Adopt(t.Context(), c, Question{Run: commit, Commit: commit})
 	must(t, err)

@@ -168,6 +168,12 @@ func (r *run) adoptLeft() {
 				Text: fmt.Sprintf("%s is no longer in Git: took over %s that Flux had applied", record.ID, count(len(record.Entries), "object", "objects"))})
 		}
 	}
+	for _, id := range r.facts.Pinned {
+		if r.nodes.get(id) == nil && !r.anyDeferred() {
+			r.notice(event.Notice{Level: event.Warning, Code: "adopted", Node: id.String(),
+				Text: fmt.Sprintf("%s is no longer in Git, and is marked to stay: what Flux had applied of it is left as it is, and nobody runs it now", id)})
+		}
+	}
 }
 
 // saveLeft stores what adoptLeft took over, before the record of the one that held
