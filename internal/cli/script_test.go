@@ -138,16 +138,16 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 // defineFlux puts the definitions of testdata/crds into the cluster and waits
 // until it serves them.
 func defineFlux(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 1 || len(args) == 1 && !strings.HasPrefix(args[0], "@") {
-		ts.Fatalf("usage: crds [@CLUSTER]")
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: crds")
 	}
 	files, err := filepath.Glob(filepath.Join(ts.Getenv("TESTDATA"), "crds", "*.yaml"))
 	ts.Check(err)
 	for _, file := range files {
-		kube(ts, false, append(slices.Clone(args), "apply", file))
+		kube(ts, false, []string{"apply", file})
 		group, plural, _ := strings.Cut(strings.TrimSuffix(filepath.Base(file), ".yaml"), "_")
-		kube(ts, false, append(slices.Clone(args), "await", "apiextensions.k8s.io/v1/CustomResourceDefinition", plural+"."+group,
-			`{.status.conditions[?(@.type=="Established")].status}`, "True"))
+		kube(ts, false, []string{"await", "apiextensions.k8s.io/v1/CustomResourceDefinition", plural + "." + group,
+			`{.status.conditions[?(@.type=="Established")].status}`, "True"})
 	}
 }
 

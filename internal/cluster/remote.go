@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -293,8 +294,21 @@ func Same(ctx context.Context, a, b *Cluster) (bool, error) {
 	if idA != "" && idB != "" {
 		return idA == idB, nil
 	}
-	caA, caB := a.config.CAData, b.config.CAData
-	return a.Server == b.Server || len(caA) > 0 && string(caA) == string(caB), nil
+	caA, caB := a.authority(), b.authority()
+	return a.Server == b.Server || caA != "" && caA == caB, nil
+}
+
+// authority is that of the server's certificate, as far as the configuration
+// names one.
+func (c *Cluster) authority() string {
+	if len(c.config.CAData) > 0 || c.config.CAFile == "" {
+		return strings.TrimSpace(string(c.config.CAData))
+	}
+	data, err := os.ReadFile(c.config.CAFile)
+	if err != nil {
+		return "" // gone since the connection was made: nothing to compare
+	}
+	return strings.TrimSpace(string(data))
 }
 
 // identity is what no other cluster has; empty if the user may not read it.

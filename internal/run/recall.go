@@ -6,6 +6,9 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
@@ -53,6 +56,9 @@ func (r *run) unserved(toolkit []toolkitObject) []event.Failure {
 			continue // left out of the run, or told already
 		}
 		gvk := t.object.GroupVersionKind()
+		if r.defines(to.place, gvk.GroupKind()) {
+			continue // the plan knows that it comes
+		}
 		if _, err := to.Mapper().RESTMapping(gvk.GroupKind(), gvk.Version); err != nil {
 			where := "the cluster"
 			if n.remote() {
@@ -65,6 +71,26 @@ func (r *run) unserved(toolkit []toolkitObject) []event.Failure {
 		}
 	}
 	return failures
+}
+
+// defines says whether this run applies the definition of a kind to a cluster.
+func (r *run) defines(place flux.ClusterRef, kind schema.GroupKind) bool {
+	for _, n := range r.sorted() {
+		if at, ok := r.placeOf(n); !ok || at != place {
+			continue
+		}
+		for _, o := range n.objects {
+			if o.GetKind() != "CustomResourceDefinition" {
+				continue
+			}
+			group, _, _ := unstructured.NestedString(o.Object, "spec", "group")
+			name, _, _ := unstructured.NestedString(o.Object, "spec", "names", "kind")
+			if group == kind.Group && name == kind.Kind {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 var clusterReasons = map[cluster.Problem]string{

@@ -277,6 +277,9 @@ func table(s *report.Summary) string {
 		for n, value := range report.TableRow(r) {
 			if n == 0 {
 				value = codeCell(value)
+				if r.Cluster != "" {
+					value += " in " + codeCell(r.Cluster)
+				}
 			} else if n == 1 && r.BlockedBy != "" {
 				value = text(value + ", because of " + s.Name(r.BlockedBy))
 			}

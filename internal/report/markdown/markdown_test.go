@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/golden"
 	"github.com/sluicerun/sluice/internal/report"
 	"github.com/sluicerun/sluice/internal/report/reporttest"
@@ -116,5 +117,28 @@ func TestLinks(t *testing.T) {
 		"([live: 91bb0e2, 3 commits ago](https://github.com/team/fleet/compare/" + reporttest.Previous + "..." + reporttest.Commit + "))"
 	if got := string(Render(s, 0)); !strings.Contains(got, want) {
 		t.Errorf("no link %q in\n%.600s", want, got)
+	}
+}
+
+// A Kustomization of another cluster says which.
+func TestOtherCluster(t *testing.T) {
+	events := reporttest.Changes()
+	for i, e := range events {
+		if found, ok := e.(event.NodeFound); ok && found.Node.ID == "flux-system/apps" {
+			found.Node.Cluster = "Secret/flux-system/east"
+			events[i] = found
+		}
+	}
+	s := report.Summarize(events...)
+	if got, want := string(Render(s, 0)), "| `apps` in `Secret/flux-system/east` |"; strings.Count(got, want) != 1 {
+		t.Errorf("no %q in\n%s", want, got)
+	}
+	row := s.Row("flux-system/apps")
+	if got := report.RowText(row, s.Name); !strings.HasSuffix(got, ", in the cluster of Secret/flux-system/east") {
+		t.Errorf("%q", got)
+	}
+	row.State = report.Unhealthy
+	if got := report.RowText(row, s.Name); !strings.HasPrefix(got, "is not healthy in the cluster of Secret/flux-system/east") {
+		t.Errorf("%q", got)
 	}
 }
