@@ -475,3 +475,15 @@ func TestS4_34IgnoredFieldLeftOut(t *testing.T) {
 		t.Errorf("apply: error %v", err)
 	}
 }
+
+// S4.33: of a change the ignored fields are not told.
+func TestS4_33PathsLeaveOutWhatIsIgnored(t *testing.T) {
+	b := connect(t)
+	first := b.node("apps", workload)
+	b.apply(b.plan(first), first, apply.Options{})
+	o := apply.Options{Ignore: apply.IgnoreRules(ignore("/spec/replicas"))}
+	c := find(t, b.plan(b.nodeWith("apps", strings.NewReplacer("web:1", "web:2", "replicas: 1", "replicas: 2").Replace(workload), o)), "Deployment/web")
+	if want := []string{"spec.template.spec.containers[app].image"}; c.Action != Configure || !slices.Equal(c.Paths, want) {
+		t.Errorf("%s of %v, want %v", c.Action, c.Paths, want)
+	}
+}
