@@ -131,8 +131,9 @@ func render(t *testing.T, result build.Result, err error) []txtar.File {
 	return files
 }
 
-// TestBuild goes through testdata. The files are named after the facts; what
-// they want has been compared with what Flux's own library makes of them.
+// TestBuild goes through testdata. The files are named after the facts.
+// internal/upstream compares what they want with what Flux's own library makes
+// of them.
 func TestBuild(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {

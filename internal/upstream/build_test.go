@@ -72,9 +72,10 @@ func TestBuild(t *testing.T) {
 	if len(files) < 60 {
 		t.Fatalf("the corpus has %d repositories only", len(files))
 	}
-	failed := map[string]error{}
+	said, names := readSayings(t, "testdata/build-errors.txt"), map[string]bool{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".txtar")
+		names[name] = true
 		t.Run(name, func(t *testing.T) {
 			top, err := filepath.EvalSymlinks(t.TempDir())
 			if err != nil {
@@ -83,9 +84,7 @@ func TestBuild(t *testing.T) {
 			dir := filepath.Join(top, "some", "tree")
 			spec, comment := unpack(t, file, dir)
 			ours, theirs := sluice(dir, spec, true), controller(dir, spec, true)
-			if theirs.err != nil {
-				failed[name] = errors.New(strings.ReplaceAll(theirs.err.Error(), top, ""))
-			}
+			said.compare(t, name, top, theirs.err)
 			different := difference(ours, theirs)
 			if different == "" && ours.digest != theirs.digest && !otherDigest[name] {
 				different = fmt.Sprintf("the same objects, but digest %s and %s", ours.digest, theirs.digest)
@@ -99,7 +98,7 @@ func TestBuild(t *testing.T) {
 			}
 		})
 	}
-	compareErrors(t, "testdata/build-errors.txt", failed)
+	said.finish(t, names)
 }
 
 // unpack writes the files of a case to a folder of the disk and returns the
