@@ -39,7 +39,8 @@ func expandOpen(text string, vars map[string]Variable, names []string, strict bo
 	for _, name := range e.unknown {
 		vars[name] = Variable{Name: name, Value: "${" + name + "}"}
 	}
-	return expand(keep(text, names), vars, strict)
+	rest := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(e.unknown, name) })
+	return expand(keep(text, rest), vars, strict)
 }
 
 // holdsAny reports whether a value holds one of the variables that were left
