@@ -15,6 +15,9 @@
 //     other objects, and its end is awaited by a watch (S4.28, S4.29);
 //   - the waits end when the context does.
 //
+// TestAsFlux holds the rest against Flux itself: whatever others did to the
+// objects before, values and owners afterwards are those that Flux leaves.
+//
 // The package does not know where its client comes from. Given one that
 // answers reads and dry runs from a plan, an unchanged object costs no request
 // and a changed one costs one write.
