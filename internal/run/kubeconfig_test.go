@@ -129,6 +129,11 @@ func TestObjectsOfOtherClustersServeNobody(t *testing.T) {
 	if needs := r.looksFor(there); len(needs) != 1 || needs[0].String() != "Secret/apps/east" {
 		t.Errorf("%v", needs)
 	}
+	there.excluded = true
+	if needs := r.looksFor(there); len(needs) != 0 {
+		t.Errorf("%v", needs)
+	}
+	there.excluded = false
 	r.options.Command = CommandBuild
 	if needs := r.looksFor(there); len(needs) != 0 {
 		t.Errorf("%v", needs)

@@ -91,8 +91,8 @@ type need struct {
 	optional bool
 }
 
-// looksFor lists what a node needs of objects in the run's own cluster. Of its
-// kubeConfig only who asks that cluster.
+// looksFor lists what a node needs of objects in the run's own cluster. Its
+// kubeConfig counts only where that cluster is to be asked.
 func (r *run) looksFor(n *node) []need {
 	var needs []need
 	if n.Spec.PostBuild != nil {
@@ -100,7 +100,7 @@ func (r *run) looksFor(n *node) []need {
 			needs = append(needs, need{variableKey{ref.Kind, n.Namespace, ref.Name}, ref.Optional})
 		}
 	}
-	if at := n.Cluster(); !at.IsOwn() && r.options.Command.asks() {
+	if at := n.Cluster(); !at.IsOwn() && !n.excluded && r.options.Command.asks() {
 		needs = append(needs, need{variableKey: variableKey{at.Kind, at.Namespace, at.Name}})
 	}
 	return needs
