@@ -231,7 +231,7 @@ func (l *Live) plan() []Line {
 // notice tells a warning once; the others are told when asked for.
 func (l *Live) notice(e event.Notice) []Line {
 	key := Notice{Level: e.Level, Code: e.Code, Text: e.Text, Hint: e.Hint, Node: e.Node, Object: e.Object, File: e.File, Line: e.Line}
-	if !l.options.Verbose && (e.Level != event.Warning || l.warned[key]) {
+	if !l.options.Verbose && (e.Level != event.Warning || l.warned[key] || l.fold.s.Command == "graph") {
 		return nil
 	}
 	l.warned[key] = true

@@ -169,8 +169,14 @@ func outside(p string) bool {
 	return path.IsAbs(p) || p == ".." || strings.HasPrefix(path.Clean(p), "../") || path.Clean(p) == ".."
 }
 
-// notice tells the user something, once per text.
+// notice tells the user something, once per text; nothing of what is not to be
+// shown.
 func (r *run) notice(n event.Notice) {
+	if id, err := flux.ParseID(n.Node); err == nil && r.options.Command.shows() {
+		if about := r.nodes.get(id); about != nil && about.excluded {
+			return
+		}
+	}
 	key := n.Code + "\x00" + n.Node + "\x00" + n.Text
 	r.noticeOnce(key, n)
 }
