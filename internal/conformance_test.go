@@ -181,10 +181,19 @@ func TestConformanceRowsAreProven(t *testing.T) {
 			if rest == "" {
 				t.Errorf("%s: %s without a reason", where, row.status)
 			}
+			if row.status == "open" && !mayBeOpen(row) {
+				t.Errorf("%s: only sources and decryption may be open: do it, or say why not", where)
+			}
 		default:
 			t.Errorf("%s: status %s, want same, differs, n/a or open", where, strconv.Quote(row.status))
 		}
 	}
+}
+
+// mayBeOpen says whether a row is one of sources (section 10) or of decryption
+// (section 11 and Flux's tests of it), which are not complete yet.
+func mayBeOpen(row conformanceRow) bool {
+	return strings.HasPrefix(row.id, "S10.") || strings.HasPrefix(row.id, "S11.") || strings.Contains(row.fact, "(S11.")
 }
 
 // testsIn returns the names of the tests in the files of a folder.

@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/xrash/smetrics"
 )
 
 // maxNear is how many candidates a message names.
@@ -47,7 +49,7 @@ func nearest(missing string, names []string) []string {
 	}
 	var near []candidate
 	for _, n := range names {
-		d := distance(missing, n)
+		d := smetrics.WagnerFischer(missing, n, 1, 1, 1)
 		switch {
 		case d <= max(2, len(missing)/4):
 		case path.Base(n) == path.Base(missing):
@@ -65,24 +67,4 @@ func nearest(missing string, names []string) []string {
 		quoted = append(quoted, fmt.Sprintf("%q", c.name))
 	}
 	return quoted
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

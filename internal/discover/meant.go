@@ -3,6 +3,8 @@ package discover
 import (
 	"fmt"
 	"strings"
+
+	"github.com/xrash/smetrics"
 )
 
 // instead says what to use for fields that people expect (S1.19).
@@ -19,7 +21,7 @@ var instead = map[string]string{
 func meant(name string, names []string) string {
 	best, least := "", max(2, len(name)/3)+1
 	for _, n := range names {
-		d := distance(strings.ToLower(name), strings.ToLower(n))
+		d := smetrics.WagnerFischer(strings.ToLower(name), strings.ToLower(n), 1, 1, 1)
 		if d < least {
 			best, least = n, d
 		}
@@ -28,24 +30,4 @@ func meant(name string, names []string) string {
 		return ""
 	}
 	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// distance is Levenshtein's.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost = 1 + min(diagonal, row[j], row[j+1])
-			}
-			diagonal, row[j+1] = row[j+1], cost
-		}
-	}
-	return row[len(b)]
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/xrash/smetrics"
 )
 
 // revision is what a user calls a commit, taken apart.
@@ -207,23 +208,7 @@ func distance(a, b string) int {
 	if b != "" && strings.Contains(a, b) || a != "" && strings.Contains(b, a) {
 		return 1
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return smetrics.WagnerFischer(a, b, 1, 1, 1)
 }
 
 // ambiguousHash is the error for a short hash that more than one commit has.
