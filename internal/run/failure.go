@@ -47,7 +47,7 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 		f.Node, f.File, f.Line = n.ID.String(), n.File, n.Line
 	}
 	locate(&f, err)
-	if f.Node != "" && !strings.Contains(f.Text, f.Node) {
+	if f.Node != "" && !names(f.Text, f.Node) {
 		f.Text = f.Node + ": " + f.Text
 	}
 	if e, ok := as[hinter](err); ok {
@@ -76,6 +76,25 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 		}
 	}
 	return f
+}
+
+// names says whether a text names a Kustomization: the id by itself, not as a
+// part of something longer, such as Secret/flux-system/apps or flux-system/apps-2.
+func names(text, id string) bool {
+	part := func(c byte) bool {
+		return c == '/' || c == '-' || '0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	}
+	for at := 0; ; at++ {
+		i := strings.Index(text[at:], id)
+		if i < 0 {
+			return false
+		}
+		at += i
+		end := at + len(id)
+		if (at == 0 || !part(text[at-1])) && (end == len(text) || !part(text[end])) {
+			return true
+		}
+	}
 }
 
 // locate takes over where an error is: the manifest at fault rather than the

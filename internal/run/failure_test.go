@@ -75,3 +75,19 @@ func TestHintOfForbidden(t *testing.T) {
 		t.Errorf("a namespace that is being deleted: %+v", f)
 	}
 }
+
+func TestNames(t *testing.T) {
+	for text, want := range map[string]bool{
+		"flux-system/apps: not built":                             true,
+		"it waits for flux-system/apps":                           true,
+		"(flux-system/apps, line 2)":                              true,
+		"Secret/flux-system/apps has no key":                      false,
+		"flux-system/apps-2 is not ready":                         false,
+		"Secret/flux-system/apps is what flux-system/apps names.": true,
+		"nothing of it":                                           false,
+	} {
+		if got := names(text, "flux-system/apps"); got != want {
+			t.Errorf("%q: %t, want %t", text, got, want)
+		}
+	}
+}
