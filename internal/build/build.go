@@ -131,7 +131,7 @@ func (b *builder) build() (result Result, err error) {
 		objects, err = b.exact(manifest, objects)
 	}
 	if err != nil {
-		return Result{}, b.diagnose(err)
+		return Result{}, b.diagnose(manifest, err)
 	}
 	b.renamed(manifest.Namespace, objects)
 	slices.SortStableFunc(b.notices, func(x, y Notice) int {

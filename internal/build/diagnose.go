@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"sigs.k8s.io/kustomize/api/resource"
+	kustypes "sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
 
 	"github.com/sluicerun/sluice/internal/flux"
@@ -23,14 +24,22 @@ import (
 // Kustomize stops at the first problem; this looks at every file that the
 // build refers to and returns all of them. If it finds nothing, kustomize's
 // own words are the error (S2.37).
-func (b *builder) diagnose(cause error) error {
+func (b *builder) diagnose(manifest kustypes.Kustomization, cause error) error {
 	v := &visitor{b: b, seen: map[string]bool{}}
 	v.folder(b.k.Path())
 	if len(v.problems) > 0 {
 		return flux.JoinProblems(v.problems)
 	}
-	e := b.problem(errors.New("kustomize build failed: " + shorter(oneLine(cause.Error()))))
-	e.Remedy = remedy(e.Err.Error())
+	text, where := shorter(oneLine(cause.Error())), ""
+	patch, own := b.failingPatch(manifest)
+	if patch != "" {
+		where = patch + ": "
+	}
+	e := b.problem(errors.New("kustomize build failed: " + where + text))
+	if own {
+		e.File, e.Line = b.k.File, b.k.Line
+	}
+	e.Remedy = remedy(text)
 	if in := (*unreadableObject)(nil); errors.As(cause, &in) && in.file != "" {
 		e.File, e.Line = in.file, 0
 	}
