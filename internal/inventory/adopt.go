@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"sort"
-	"strings"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -244,10 +243,7 @@ func readLive(o *unstructured.Unstructured) (Live, error) {
 	live.SuspendedInGit = parsed.Spec.Suspend && suspendedByManifest(o.GetManagedFields())
 	live.Revision = parsed.Status.LastAppliedRevision
 	live.owner = flux.ID{Namespace: parsed.Labels[flux.NamespaceLabel], Name: parsed.Labels[flux.NameLabel]}
-	for key, value := range map[string]string{"prune": "disabled", "reconcile": "disabled", "ssa": "ignore"} {
-		key = flux.Group + "/" + key
-		live.marked = live.marked || strings.EqualFold(parsed.Labels[key], value) || strings.EqualFold(parsed.Annotations[key], value)
-	}
+	live.marked = flux.PruneMarker(parsed.Labels, parsed.Annotations) != ""
 	if parsed.Status.Inventory == nil {
 		return live, nil
 	}

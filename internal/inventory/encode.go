@@ -138,6 +138,7 @@ type recordJSON struct {
 	DependsOn      []string     `json:"dependsOn,omitempty"`
 	ServiceAccount string       `json:"serviceAccountName,omitempty"`
 	Timeout        string       `json:"timeout,omitempty"`
+	Marker         string       `json:"marker,omitempty"`
 	Updated        time.Time    `json:"updated,omitzero"`
 	History        meta.History `json:"history,omitempty"`
 }
@@ -188,7 +189,7 @@ func (r *Record) encode() (payload, error) {
 		Source:   sourceJSON(r.Source),
 		Revision: r.Revision, OriginRevision: r.OriginRevision, Digest: r.Digest, Result: r.Result, Objects: len(r.Entries),
 		Prune: r.Prune, DeletionPolicy: r.DeletionPolicy, Suspended: r.Suspended, DependsOn: idStrings(r.DependsOn),
-		ServiceAccount: r.ServiceAccount, Updated: r.Updated.UTC(), History: r.History,
+		ServiceAccount: r.ServiceAccount, Marker: r.Marker, Updated: r.Updated.UTC(), History: r.History,
 	}
 	if r.Timeout != 0 {
 		w.Timeout = r.Timeout.String()
@@ -236,7 +237,7 @@ func decodeRecord(object string, p payload) (*Record, error) {
 		Path: w.Path, Source: flux.Source(w.Source),
 		Revision: w.Revision, OriginRevision: w.OriginRevision, Digest: w.Digest, Result: w.Result,
 		Prune: w.Prune, DeletionPolicy: w.DeletionPolicy, Suspended: w.Suspended, ServiceAccount: w.ServiceAccount,
-		Updated: w.Updated, ToolVersion: w.ToolVersion, History: w.History,
+		Marker: w.Marker, Updated: w.Updated, ToolVersion: w.ToolVersion, History: w.History,
 	}
 	var errs []error
 	note := func(err error) {

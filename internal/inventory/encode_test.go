@@ -12,6 +12,8 @@ import (
 
 	"github.com/fluxcd/pkg/apis/meta"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -28,7 +30,7 @@ func sample(objects int) *Record {
 		Revision: "main@sha1:4f2c1d9", OriginRevision: "v1", Digest: "sha256:abc", Result: Ready,
 		Prune: true, DeletionPolicy: "WaitForTermination", Suspended: true,
 		DependsOn:      []flux.ID{{Namespace: "flux-system", Name: "infra-controllers"}},
-		ServiceAccount: "deployer", Timeout: 3 * time.Minute, Updated: moment, ToolVersion: "v1.2.3",
+		ServiceAccount: "deployer", Timeout: 3 * time.Minute, Marker: "kustomize.toolkit.fluxcd.io/prune: disabled", Updated: moment, ToolVersion: "v1.2.3",
 	}
 	for i := range objects {
 		r.Entries = append(r.Entries, Entry{ID: fmt.Sprintf("grade-api_deployment-number-%d_apps_Deployment", i), Version: "v1"})
@@ -214,4 +216,46 @@ func FuzzDecodeRecord(f *testing.F) {
 			t.Error("neither a record nor an error")
 		}
 	})
+}
+
+// What a manifest says that the record did not, each field by itself; and nothing
+// after a round trip through the stored form.
+func TestSetSpec(t *testing.T) {
+	base := func() *flux.Kustomization {
+		k := &flux.Kustomization{ID: appsID, Parent: rootID}
+		k.Spec.Path, k.Spec.SourceRef.Kind, k.Spec.SourceRef.Name = "apps", "GitRepository", "flux-system"
+		k.Spec.Interval.Duration = 10 * time.Minute
+		return k
+	}
+	for name, change := range map[string]func(*flux.Kustomization){
+		"parent":       func(k *flux.Kustomization) { k.Parent.Name = "other" },
+		"path":         func(k *flux.Kustomization) { k.Spec.Path = "other" },
+		"source":       func(k *flux.Kustomization) { k.Spec.SourceRef.Name = "other" },
+		"prune":        func(k *flux.Kustomization) { k.Spec.Prune = true },
+		"policy":       func(k *flux.Kustomization) { k.Spec.DeletionPolicy = "Orphan" },
+		"suspend":      func(k *flux.Kustomization) { k.Spec.Suspend = true },
+		"dependencies": func(k *flux.Kustomization) { k.Spec.DependsOn = []kustomizev1.DependencyReference{{Name: "infra"}} },
+		"account":      func(k *flux.Kustomization) { k.Spec.ServiceAccountName = "deployer" },
+		"timeout":      func(k *flux.Kustomization) { k.Spec.Interval.Duration = time.Hour },
+		"marker": func(k *flux.Kustomization) {
+			k.Annotations = map[string]string{"kustomize.toolkit.fluxcd.io/prune": "Disabled"}
+		},
+		"marker, a label": func(k *flux.Kustomization) { k.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/ssa": "Ignore"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := NewRecord(rootID, base())
+			k := base()
+			change(k)
+			if !r.SetSpec(k) {
+				t.Error("the change is not seen")
+			}
+			p, err := r.encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, err = decodeRecord("ConfigMap/a/b", p); err != nil || r.SetSpec(k) {
+				t.Errorf("%v, or there is a change where there is none", err)
+			}
+		})
+	}
 }

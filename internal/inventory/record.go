@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"slices"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -65,6 +66,8 @@ type Record struct {
 	DependsOn      []flux.ID
 	ServiceAccount string
 	Timeout        time.Duration
+	// Marker is what protected the Kustomization's own manifest from pruning, as flux.PruneMarker says it (S5.9).
+	Marker string
 
 	// Updated is when the record was last saved; ToolVersion is what saved it. The caller sets both.
 	Updated     time.Time
@@ -84,8 +87,10 @@ func NewRecord(root flux.ID, k *flux.Kustomization) *Record {
 	return r
 }
 
-// SetSpec takes over what the record keeps of a Kustomization's spec. It copies; k stays the caller's.
-func (r *Record) SetSpec(k *flux.Kustomization) {
+// SetSpec takes over what the record keeps of a Kustomization's manifest. It copies; k stays the caller's. It reports whether the
+// manifest says anything else than the record did.
+func (r *Record) SetSpec(k *flux.Kustomization) bool {
+	before := *r
 	r.Parent = k.Parent
 	r.Path = k.Path()
 	r.Source = k.Source()
@@ -98,6 +103,10 @@ func (r *Record) SetSpec(k *flux.Kustomization) {
 	r.DependsOn = k.Dependencies()
 	r.ServiceAccount = k.Spec.ServiceAccountName
 	r.Timeout = k.Timeout()
+	r.Marker = flux.PruneMarker(k.Labels, k.Annotations)
+	return r.Parent != before.Parent || r.Path != before.Path || r.Source != before.Source || r.Prune != before.Prune ||
+		r.DeletionPolicy != before.DeletionPolicy || r.Suspended != before.Suspended || !slices.Equal(r.DependsOn, before.DependsOn) ||
+		r.ServiceAccount != before.ServiceAccount || r.Timeout != before.Timeout || r.Marker != before.Marker
 }
 
 // Stored reports whether the record is in a store, as far as its holder knows.

@@ -277,10 +277,13 @@ func (c *candidates) gone(r *inventory.Record) {
 }
 
 // removed reports whether a Kustomization that has left Git would be removed by Flux: by the prune of the one whose build held it,
-// or because that one is removed itself and deletes what it has (S5.22).
+// or because that one is removed itself and deletes what it has (S5.22). A marker on it protects it from both (S5.9).
 func (c *candidates) removed(r *inventory.Record, seen map[flux.ID]bool) (bool, string) {
 	seen[r.ID] = true
 	parent := r.Parent
+	if r.Marker != "" && !parent.IsZero() {
+		return false, fmt.Sprintf("Kustomization %q is marked %s", r.ID, r.Marker)
+	}
 	if node := c.nodes[parent]; node != nil {
 		switch {
 		case !node.Succeeded:

@@ -123,6 +123,14 @@ after root:
 				r.Entries = []inventory.Entry{{ID: "a_b_example.com_W", Version: "v1"}}
 			})}},
 			"after apps: W/a/b\n"},
+		{"S5.5 another group or kind is one", Input{
+			Nodes: []Node{with(node("apps"), func(n *Node) {
+				n.Desired = []inventory.Entry{{ID: "a_b_new.example.com_W", Version: "v1"}, {ID: "a_c_example.com_V", Version: "v1"}}
+			})},
+			Records: []*inventory.Record{rec(record("apps", id("root")), func(r *inventory.Record) {
+				r.Entries = []inventory.Entry{{ID: "a_b_example.com_W", Version: "v1"}, {ID: "a_c_example.com_W", Version: "v1"}}
+			})}},
+			"delete apps: W/a/c W/a/b of 2\nafter apps: W/a/b V/a/c\n"},
 		{"S5.6 prune: false forgets", Input{
 			Nodes:   []Node{with(node("apps", "a"), func(n *Node) { n.Prune = false })},
 			Records: []*inventory.Record{record("apps", id("root"), "a", "b")}},
@@ -214,6 +222,22 @@ after root:
 			Records: []*inventory.Record{record("apps", id("root"), "a")}},
 			`keep a of apps, tracked: Kustomization "flux-system/root", which held Kustomization "flux-system/apps", has not succeeded
 `},
+		{"S5.9 S5.22 a Kustomization that is marked left Git, its own child with it", Input{
+			Nodes: []Node{node("root")},
+			Records: []*inventory.Record{
+				rec(record("apps", id("root"), "a"), func(r *inventory.Record) {
+					r.DeletionPolicy, r.Marker = "Delete", "kustomize.toolkit.fluxcd.io/prune: disabled"
+				}), record("child", id("apps"), "b")}},
+			`keep a of apps, tracked: Kustomization "flux-system/apps" is marked kustomize.toolkit.fluxcd.io/prune: disabled
+keep b of child, tracked: Kustomization "flux-system/apps" is marked kustomize.toolkit.fluxcd.io/prune: disabled
+after root:
+`},
+		{"S5.9 a marked Kustomization that is in Git prunes its objects", Input{
+			Nodes: []Node{node("apps", "a")},
+			Records: []*inventory.Record{rec(record("apps", id("root"), "a", "b"), func(r *inventory.Record) {
+				r.Marker = "kustomize.toolkit.fluxcd.io/prune: disabled"
+			})}},
+			"delete apps: b of 2\nafter apps: a\n"},
 		{"S5.22 parent and child left, the parent orphans", Input{
 			Nodes: []Node{node("root")},
 			Records: []*inventory.Record{

@@ -3,7 +3,6 @@ package prune
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -31,13 +30,6 @@ const (
 	partOfFlux  = "flux"
 )
 
-// markers protect a live object from pruning, as label or annotation, whatever the case of the value (S4.25, S5.9).
-var markers = []struct{ key, value string }{
-	{flux.Group + "/prune", "disabled"},
-	{flux.Group + "/reconcile", "disabled"},
-	{flux.Group + "/ssa", "ignore"},
-}
-
 // protected says why a live object is not to be deleted for a deletion; empty if it may be.
 func protected(live *metav1.PartialObjectMetadata, d Deletion) string {
 	node := d.Node
@@ -51,10 +43,8 @@ func protected(live *metav1.PartialObjectMetadata, d Deletion) string {
 	default:
 		return fmt.Sprintf("its owner labels name Kustomization %q", owner)
 	}
-	for _, m := range markers {
-		if strings.EqualFold(live.Labels[m.key], m.value) || strings.EqualFold(live.Annotations[m.key], m.value) {
-			return fmt.Sprintf("it is marked %s: %s", m.key, m.value)
-		}
+	if marker := flux.PruneMarker(live.Labels, live.Annotations); marker != "" {
+		return "it is marked " + marker
 	}
 	return ""
 }

@@ -94,7 +94,13 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
 	}
 	for _, n := range r.sorted() {
-		if narrowed[n.ID.String()] || n.record == nil || n.excluded || n.started.IsZero() {
+		if narrowed[n.ID.String()] || n.record == nil || n.excluded {
+			continue
+		}
+		if n.started.IsZero() {
+			if r.delivered(n) && n.record.Stored() && n.record.SetSpec(n.Kustomization) {
+				writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
+			}
 			continue
 		}
 		r.conclude(n.record, n)
@@ -108,6 +114,18 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 	root.End(rootResults[verdict], at)
 	errs = append(errs, r.store.SaveRoot(ctx, root))
 	return errors.Join(errs...)
+}
+
+// delivered says whether the Kustomization that holds a node's manifest was
+// applied in this run. In Flux the object then has the new spec, whether or not its
+// turn came, and that spec decides what becomes of its objects when it leaves Git
+// (S5.17, S5.22).
+func (r *run) delivered(n *node) bool {
+	switch r.ends[n.Parent].Result {
+	case event.Ready, event.Unhealthy:
+		return true
+	}
+	return false
 }
 
 // inParallel does things, so many at a time, and returns their errors in order.
