@@ -45,7 +45,7 @@ func TestS4_17SortedAsSSADoes(t *testing.T) {
 
 // S4.10: which stage a kind belongs to.
 func TestS4_10StageOfKind(t *testing.T) {
-	custom := map[schema.GroupKind]struct{}{{Group: "example.com", Kind: "Gadget"}: {}}
+	custom := map[schema.GroupKind]struct{}{{Group: "example.com", Kind: "Gadget"}: {}, {Kind: "Secret"}: {}, {Group: "storage.k8s.io", Kind: "StorageClass"}: {}}
 	for _, tc := range []struct{ group, kind, want string }{
 		{"apiextensions.k8s.io", "CustomResourceDefinition", "definitions"},
 		{"", "Namespace", "definitions"},
@@ -56,6 +56,12 @@ func TestS4_10StageOfKind(t *testing.T) {
 		{"example.com", "Classy", "resources"},
 		{"example.com", "Gadget", "custom kinds"},
 		{"example.com", "Namespace", "resources"},
+		{"", "Secret", "custom kinds"}, // a core kind has no group
+		{"example.com", "Secret", "resources"},
+		{"example.com", "CustomResourceDefinition", "resources"},
+		{"", "PersistentVolume", "resources"}, // S4.15: all other kinds of the cluster
+		{"admissionregistration.k8s.io", "ValidatingWebhookConfiguration", "resources"},
+		{"admissionregistration.k8s.io", "MutatingWebhookConfiguration", "resources"},
 	} {
 		got := stages([]flux.Object{object(tc.group, tc.kind, "", "x")}, custom)
 		if len(got) != 1 || got[0].name != tc.want || got[0].wait != (tc.want == "definitions" || tc.want == "classes") {

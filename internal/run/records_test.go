@@ -76,4 +76,23 @@ func TestConclude(t *testing.T) {
 	if record.Revision != "main@sha1:2" {
 		t.Errorf("revision %s", record.Revision)
 	}
+
+	n.revision = "main@sha1:3"
+	end(event.Failed, configMap("d"))
+	check("refused by the cluster", inventory.StatusFailed, inventory.StatusPruneFailed, inventory.StatusHealthCheckFailed, inventory.StatusSucceeded)
+	for i, want := range []string{"main@sha1:3", "main@sha1:2", "main@sha1:2", "main@sha1:1"} {
+		if got := record.History[i].Metadata["revision"]; got != want {
+			t.Errorf("snapshot %d is of revision %q, want %q", i, got, want)
+		}
+	}
+	n.built, n.objects, n.sum = false, nil, ""
+	r.ends[n.ID] = event.NodeFinished{Result: event.Failed}
+	r.conclude(record, n)
+	check("not built", inventory.StatusFailed, inventory.StatusPruneFailed, inventory.StatusHealthCheckFailed, inventory.StatusSucceeded)
+	if count := record.History[0].TotalReconciliations; count != 1 {
+		t.Errorf("a build that failed is counted: %d", count)
+	}
+	if record.Revision != "main@sha1:2" || record.Result != inventory.Failed {
+		t.Errorf("revision %s, result %s", record.Revision, record.Result)
+	}
 }
