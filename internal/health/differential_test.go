@@ -198,3 +198,72 @@ func set(t *testing.T, o *unstructured.Unstructured, path string, value any) {
 		t.Fatalf("%s: %v", path, err)
 	}
 }
+
+// withPod is a cluster in which every workload has one pod, and no ReplicaSet.
+type withPod struct {
+	noPods
+	pod *unstructured.Unstructured
+}
+
+func (c withPod) ListNamespaceScoped(_ context.Context, list *unstructured.UnstructuredList, _ string, _ labels.Selector) error {
+	if list.GetKind() == "Pod" {
+		list.Items = []unstructured.Unstructured{*c.pod.DeepCopy()}
+	}
+	return nil
+}
+
+// S6.24: which pods fail which workloads, as Flux's poller has it, as long as the pod is not of an older revision.
+func TestS6_24SameAsFlux(t *testing.T) {
+	reader := fluxReader()
+	current := conditions("Available", "True", "", "Progressing", "True", "NewReplicaSetAvailable")
+	for kind, statuses := range map[string][]map[string]any{
+		"ReplicaSet": {{"observedGeneration": int64(2), "replicas": int64(1)}, {"observedGeneration": int64(2), "replicas": int64(1),
+			"fullyLabeledReplicas": int64(1), "availableReplicas": int64(1), "readyReplicas": int64(1)}},
+		"StatefulSet": {{"observedGeneration": int64(2), "replicas": int64(1), "updateRevision": "r1"}, {"observedGeneration": int64(2), "replicas": int64(1),
+			"readyReplicas": int64(1), "currentReplicas": int64(1), "updatedReplicas": int64(1), "currentRevision": "r1", "updateRevision": "r1"}},
+		"Deployment": {{"observedGeneration": int64(2), "replicas": int64(1)}, {"observedGeneration": int64(2), "replicas": int64(1),
+			"updatedReplicas": int64(1), "availableReplicas": int64(1), "readyReplicas": int64(1), "conditions": current}},
+		"DaemonSet": {{"observedGeneration": int64(2), "desiredNumberScheduled": int64(1)}, {"observedGeneration": int64(2), "desiredNumberScheduled": int64(1),
+			"currentNumberScheduled": int64(1), "updatedNumberScheduled": int64(1), "numberAvailable": int64(1), "numberReady": int64(1)}},
+	} {
+		t.Run(kind, func(t *testing.T) {
+			seen := map[string]int{}
+			for _, state := range statuses {
+				workload := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "apps/v1", "kind": kind}}
+				workload.SetName("a")
+				workload.SetNamespace("ns")
+				workload.SetGeneration(2)
+				set(t, workload, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
+				workload.Object["status"] = state
+				each([]axis{
+					at("status.phase", nil, "Pending", "Running", "Succeeded", "Failed", "Unknown"),
+					at("status.conditions", nil, conditions("Ready", "True", ""), conditions("Ready", "False", ""), conditions("PodScheduled", "False", "Unschedulable"), conditions("PodScheduled", "False", "x")),
+					at("status.containerStatuses", nil, []any{map[string]any{"name": "c", "state": map[string]any{"waiting": map[string]any{"reason": "CrashLoopBackOff"}}}},
+						[]any{map[string]any{"name": "c", "state": map[string]any{"waiting": map[string]any{"reason": "ImagePullBackOff"}}}}),
+					at("metadata.creationTimestamp", nil, "2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z"),
+					at("metadata.deletionTimestamp", nil, "2026-01-01T00:00:00Z"),
+					at("metadata.labels", nil, map[string]any{"app": "a", "controller-revision-hash": "r1"}),
+				}, map[string]any{}, func(fields map[string]any) {
+					pod := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Pod"}}
+					pod.SetName("a-0")
+					pod.SetNamespace("ns")
+					for path, value := range fields {
+						set(t, pod, path, value)
+					}
+					theirs, err := reader.ReadStatusForObject(t.Context(), withPod{pod: pod}, workload.DeepCopy())
+					if err != nil {
+						t.Fatal(err)
+					}
+					got := evaluate(t.Context(), Target{Ref: flux.RefOf(workload)}, workload.DeepCopy(), map[string]podState{"a-0": podStateOf(pod)})
+					seen[got.Status]++
+					if got.Status != string(theirs.Status) {
+						t.Errorf("%v with a pod %v: %s, Flux says %s", state, fields, got.Status, theirs.Status)
+					}
+				})
+			}
+			if fails := kind == "ReplicaSet" || kind == "StatefulSet"; seen[Current] == 0 || seen[InProgress] == 0 || (seen[Failed] > 0) != fails {
+				t.Errorf("got %v", seen)
+			}
+		})
+	}
+}
