@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,7 +59,15 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	}
 	if f.Hint == "" && apierrors.IsForbidden(err) {
 		f.Reason = "Forbidden"
-		f.Hint = "grant the right that it names to the account that sluice runs as (docs/permissions.md lists what it needs)"
+		account := "the account that sluice runs as"
+		// Whom the server refused it names itself: variables are read, and
+		// service accounts impersonated, as sluice also for a Kustomization
+		// that is applied as another (S4.40).
+		if n != nil && strings.Contains(err.Error(), fmt.Sprintf("User %q", r.user(n))) && r.user(n) != "" {
+			name := cmp.Or(n.Spec.ServiceAccountName, r.options.DefaultServiceAccount)
+			account = fmt.Sprintf("ServiceAccount %s/%s, as which %s is applied", n.Namespace, name, n.ID)
+		}
+		f.Hint = "grant the right that it names to " + account + " (docs/permissions.md lists what it needs)"
 	}
 	if e, ok := as[*homeError](err); ok {
 		f.Reason = homeReasons[e.problem]

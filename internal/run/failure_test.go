@@ -2,6 +2,7 @@ package run
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -9,6 +10,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/sluicerun/sluice/internal/flux"
 )
 
 func TestRecovered(t *testing.T) {
@@ -68,6 +71,21 @@ func TestHintOfForbidden(t *testing.T) {
 	missing := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "a", errors.New("no"))
 	if f := r.failure(t.Context(), "plan", nil, missing); f.Reason != "Forbidden" || !strings.HasPrefix(f.Hint, "grant ") {
 		t.Errorf("a missing right: %+v", f)
+	}
+	if f := r.failure(t.Context(), "plan", nil, missing); !strings.Contains(f.Hint, "the account that sluice runs as") {
+		t.Errorf("sluice itself lacks a right: %s", f.Hint)
+	}
+	tenant := &node{Kustomization: &flux.Kustomization{ID: flux.ID{Namespace: "team-a", Name: "apps"}}}
+	tenant.Spec.ServiceAccountName = "deployer"
+	refused := func(user string) error {
+		return apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "a", fmt.Errorf("User %q cannot get resource", user))
+	}
+	// The account to grant it to is the one that the server refused (S4.40).
+	if f := r.failure(t.Context(), "plan", tenant, refused("system:serviceaccount:team-a:deployer")); !strings.Contains(f.Hint, "to ServiceAccount team-a/deployer, as which team-a/apps is applied") {
+		t.Errorf("the service account lacks a right: %s", f.Hint)
+	}
+	if f := r.failure(t.Context(), "plan", tenant, refused("ci")); !strings.Contains(f.Hint, "to the account that sluice runs as") {
+		t.Errorf("sluice lacks a right for a Kustomization with a service account: %s", f.Hint)
 	}
 	dying := apierrors.NewForbidden(schema.GroupResource{Resource: "configmaps"}, "a", errors.New("is being terminated"))
 	dying.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}

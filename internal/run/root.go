@@ -27,31 +27,31 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 		return nil, failures
 	}
 	// The first look decides only which Kustomization is the root, and what
-	// its source leaves out (see ownTree); its faults are those that the
-	// second one, in fill, reports.
-	first, err := discover.Split(madeUp.ID, root.tree, root.rendered)
-	if err == nil {
-		if self := discover.SelfReference(first, entry); self != nil {
-			self.Parent = flux.ID{}
-			for _, s := range first.Sources {
-				r.sources[s.Source] = s
-			}
-			root = r.rootNode(self)
-			r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
-			if fail := r.crossNamespace(root); fail != nil {
-				r.nodes.add(root)
-				return nil, []event.Failure{*fail}
-			}
-			tree, _, fail := r.ownTree(ctx, root)
-			if fail != nil {
-				r.nodes.add(root)
-				return nil, []event.Failure{*fail}
-			}
-			root.tree = tree
-			if failures := r.render(ctx, root); len(failures) > 0 {
-				r.nodes.add(root)
-				return nil, failures
-			}
+	// its source leaves out (see ownTree). Its faults are those that the second
+	// one, in fill, reports, so they neither count here nor keep a root from
+	// being found: with another root the folder would be built twice, and each
+	// fault told twice.
+	first, _ := discover.Split(madeUp.ID, root.tree, root.rendered)
+	if self := discover.SelfReference(first, entry); self != nil {
+		self.Parent = flux.ID{}
+		for _, s := range first.Sources {
+			r.sources[s.Source] = s
+		}
+		root = r.rootNode(self)
+		r.root, r.rootWritten, r.ownSource = self.ID, true, self.Source()
+		if fail := r.crossNamespace(root); fail != nil {
+			r.nodes.add(root)
+			return nil, []event.Failure{*fail}
+		}
+		tree, _, fail := r.ownTree(ctx, root)
+		if fail != nil {
+			r.nodes.add(root)
+			return nil, []event.Failure{*fail}
+		}
+		root.tree = tree
+		if failures := r.render(ctx, root); len(failures) > 0 {
+			r.nodes.add(root)
+			return nil, failures
 		}
 	}
 	r.nodes.add(root)
