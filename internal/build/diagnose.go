@@ -30,6 +30,9 @@ func (b *builder) diagnose(manifest kustypes.Kustomization, cause error) error {
 	if len(v.problems) > 0 {
 		return flux.JoinProblems(v.problems)
 	}
+	if file := b.failingFile(cause); file != "" {
+		return b.unreadable(file, b.tree.content[file], cause)
+	}
 	text, where := shorter(oneLine(cause.Error())), ""
 	patch, own := b.failingPatch(manifest)
 	if patch != "" {
@@ -51,6 +54,26 @@ func (b *builder) diagnose(manifest kustypes.Kustomization, cause error) error {
 		}
 	}
 	return e
+}
+
+// failingTarget is kustomize's text for a folder whose kustomization file cannot
+// be read.
+var failingTarget = regexp.MustCompile(`couldn't make target for path '([^']*)': invalid Kustomization: json: `)
+
+// failingFile returns the kustomization file of a base or component that has a
+// field of a wrong type; "" if that is not what is wrong.
+func (b *builder) failingFile(cause error) string {
+	text := oneLine(cause.Error())
+	m := failingTarget.FindStringSubmatch(text)
+	if m == nil || !wrongType.MatchString(text) {
+		return ""
+	}
+	for _, name := range kustomizationFiles {
+		if file := path.Join(m[1], name); b.tree.content[file] != nil {
+			return file
+		}
+	}
+	return ""
 }
 
 // Kustomize tries every resource as a file and then as a folder, and tells
@@ -154,6 +177,14 @@ func (b *builder) unreadable(file string, data []byte, cause error) error {
 		want := strings.TrimPrefix(strings.NewReplacer("[]", "a list of ", "types.", "", "string", "strings").Replace(m[3]), "*")
 		e.Err = fmt.Errorf("%s must be %s, not a %s", m[2], want, m[1])
 		e.Remedy = "see https://kubectl.docs.kubernetes.io/references/kustomize/kustomization"
+		if m[3] == "string" {
+			switch m[1] {
+			case "bool":
+				e.Remedy = "put the value into quotes; without them YAML reads y, n, yes, no, on and off as booleans"
+			case "number":
+				e.Remedy = "put the value into quotes; without them it is a number"
+			}
+		}
 		top, _, _ := strings.Cut(m[2], ".")
 		if n := child(docs[0], top); n != nil {
 			e.Line = n.Line
