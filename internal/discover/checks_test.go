@@ -131,6 +131,33 @@ func TestOldVersions(t *testing.T) {
 		"\n10: spec.patchesJson6902[0].patch[0].path: is required\n10: spec.patchesJson6902[0].target: is required", `did you mean "add"?`)
 }
 
+// TestS4_25MarkedKustomization: a marker by which Flux leaves the object of a
+// Kustomization alone does not keep it from running here, which is said.
+func TestS4_25MarkedKustomization(t *testing.T) {
+	for _, test := range []struct{ metadata, spec, marker string }{
+		{"annotations: {kustomize.toolkit.fluxcd.io/reconcile: Disabled}", "", "kustomize.toolkit.fluxcd.io/reconcile: disabled"},
+		{"labels: {kustomize.toolkit.fluxcd.io/ssa: ignore}", "", "kustomize.toolkit.fluxcd.io/ssa: Ignore"},
+		{"labels: {kustomize.toolkit.fluxcd.io/reconcile: disabled}", "  suspend: true\n", ""},
+		{"annotations: {kustomize.toolkit.fluxcd.io/prune: disabled, kustomize.toolkit.fluxcd.io/ssa: Merge}", "", ""},
+	} {
+		tree, in := objects(t, strings.Replace(head, "spec:\n", "  "+test.metadata+"\nspec:\n", 1)+"  interval: 5m\n  prune: true\n"+test.spec)
+		found, err := discover.Split(parent, tree, in)
+		if err != nil || len(found.Kustomizations) != 1 {
+			t.Fatalf("%s: %v", test.metadata, err)
+		}
+		if test.marker == "" {
+			if len(found.Notices) > 0 {
+				t.Errorf("%s: notices %+v", test.metadata, found.Notices)
+			}
+			continue
+		}
+		if len(found.Notices) != 1 || found.Notices[0].Code != "marked-kustomization" || found.Notices[0].File != file || found.Notices[0].Line != 1 || !found.Notices[0].Warning ||
+			!strings.Contains(found.Notices[0].Text, "has "+test.marker+",") {
+			t.Errorf("%s: notices %+v", test.metadata, found.Notices)
+		}
+	}
+}
+
 // TestMetadata: what an API server refuses of any object.
 func TestMetadata(t *testing.T) {
 	for _, test := range []struct{ name, metadata, want, hint string }{

@@ -76,7 +76,30 @@ func (s *splitter) decode(o flux.Object) *flux.Kustomization {
 			Hint:   fmt.Sprintf("write apiVersion: %s/%s", flux.Group, stableVersion),
 		})
 	}
+	if marker := leftAlone(o); marker != "" && !k.Spec.Suspend {
+		s.notices = append(s.notices, Notice{
+			Code:   "marked-kustomization",
+			Object: o.Ref().String(),
+			File:   o.File,
+			Line:   k.Line,
+			Text:   "its manifest has " + marker + ", for which Flux does not apply it and so runs none that it does not know already; here it is run",
+			Hint:   "set spec.suspend: true if it is not to run, else remove the marker",
+
+			Warning: true,
+		})
+	}
 	return k
+}
+
+// leftAlone returns the marker, as "key: value", for which Flux applies nothing
+// of a manifest; "" if there is none (S4.25).
+func leftAlone(o flux.Object) string {
+	for _, m := range []struct{ key, value string }{{flux.Group + "/reconcile", "disabled"}, {flux.Group + "/ssa", "Ignore"}} {
+		if strings.EqualFold(o.GetLabels()[m.key], m.value) || strings.EqualFold(o.GetAnnotations()[m.key], m.value) {
+			return m.key + ": " + m.value
+		}
+	}
+	return ""
 }
 
 // mapsOf returns the maps of a list whose type the schema has checked.

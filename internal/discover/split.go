@@ -16,8 +16,8 @@ const partOf = "app.kubernetes.io/part-of"
 
 // Notice tells the user something that is no failure.
 type Notice struct {
-	// Code is a stable name: "flux-components", "old-api-version" or
-	// "remote-kustomizations".
+	// Code is a stable name: "flux-components", "marked-kustomization",
+	// "old-api-version" or "remote-kustomizations".
 	Code string
 	// Object, File and Line say what it is about, as far as known.
 	Object string
@@ -25,6 +25,8 @@ type Notice struct {
 	Line   int
 	Text   string
 	Hint   string
+	// Warning says that what the user meant may be something else.
+	Warning bool
 }
 
 // Source is a source object of a build. The runner resolves it; it is not

@@ -329,7 +329,11 @@ func (r *run) substitute(ctx context.Context, n *node) ([]flux.Object, error) {
 // discovered tells what of a build is not applied as it stands.
 func (r *run) discovered(n *node, found discover.Found) {
 	for _, notice := range found.Notices {
-		r.notice(event.Notice{Level: event.Info, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
+		level := event.Info
+		if notice.Warning {
+			level = event.Warning
+		}
+		r.notice(event.Notice{Level: level, Code: notice.Code, Node: n.ID.String(), Object: notice.Object,
 			File: notice.File, Line: notice.Line, Text: notice.Text, Hint: notice.Hint})
 	}
 	for _, s := range found.Sources {
