@@ -218,6 +218,7 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	if how == deferral {
 		n.deferred = r.deferral(ctx, n)
 		if n.deferred != "" {
+			r.tellAwaited(ctx, n)
 			return nil, nil
 		}
 	}

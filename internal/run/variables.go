@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/substitute"
 )
@@ -243,6 +244,20 @@ func (r *run) deferral(ctx context.Context, n *node) string {
 		return ""
 	}
 	return "waits for " + strings.Join(missing, ", ") + ", which something earlier in the run may create"
+}
+
+// tellAwaited warns of what a node is deferred for: nobody can know whether
+// something earlier in the run will create it, and if nothing does, the run will
+// fail half way.
+func (r *run) tellAwaited(ctx context.Context, n *node) {
+	if n.excluded {
+		return
+	}
+	missing := r.missingVariables(ctx, n)
+	r.notice(event.Notice{Level: event.Warning, Code: "built-later", Node: n.ID.String(), File: n.File, Line: n.Line,
+		Text: fmt.Sprintf("%s needs %s, in no manifest of this run and not in the cluster: it is built when its turn comes, and fails if nothing before it has created %s",
+			n.ID, strings.Join(missing, ", "), map[bool]string{true: "it", false: "them"}[len(missing) == 1]),
+		Hint: "if nothing does, create it before the run, or set optional: true where variables may be missing"})
 }
 
 // missingVariables lists what is required and nowhere.
