@@ -92,6 +92,12 @@ func printError(w io.Writer, err error, hints ...string) {
 
 func newApp(sys System, code *int) *cli.App {
 	cli.VersionPrinter = nil
+	commands := []*cli.Command{runCommand(sys, code), checkCommand(sys, code), planCommand(sys, code),
+		buildCommand(sys, code), graphCommand(sys, code), versionCommand(sys)}
+	for _, c := range commands {
+		c.HideHelpCommand = true
+		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return badFlag(c.Name, err) }
+	}
 	return &cli.App{
 		Name:  "sluice",
 		Usage: "run Flux Kustomizations from a CI job, with no controller in the cluster",
@@ -106,8 +112,7 @@ func newApp(sys System, code *int) *cli.App {
 		// The default would call os.Exit from inside a library.
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError:   func(_ *cli.Context, err error, _ bool) error { return badFlag("", err) },
-		Commands: []*cli.Command{runCommand(sys, code), checkCommand(sys, code), planCommand(sys, code),
-			buildCommand(sys, code), graphCommand(sys, code), versionCommand(sys)},
+		Commands:       commands,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("", "unknown command %q", c.Args().First())

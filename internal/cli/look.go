@@ -36,10 +36,8 @@ func checkCommand(sys System, code *int) *cli.Command {
 			"Examples:\n" +
 			"  sluice check --path clusters/production\n" +
 			"  sluice check --path clusters/production --report junit=sluice.xml",
-		Flags:           slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), outputFlags()),
-		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("check", err) },
-		Action:          pipeline(sys, code, nil),
+		Flags:  slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), outputFlags()),
+		Action: pipeline(sys, code, nil),
 	}
 }
 
@@ -60,10 +58,8 @@ func planCommand(sys System, code *int) *cli.Command {
 			"Examples:\n" +
 			"  sluice plan --path clusters/production\n" +
 			"  sluice plan --path clusters/production --detailed-exitcode --report markdown=plan.md",
-		Flags:           slices.Concat(repoFlags(), without(runFlags(), applying...), planFlags(), outputFlags()),
-		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("plan", err) },
-		Action:          pipeline(sys, code, nil),
+		Flags:  slices.Concat(repoFlags(), without(runFlags(), applying...), planFlags(), outputFlags()),
+		Action: pipeline(sys, code, nil),
 	}
 }
 
@@ -87,9 +83,7 @@ func buildCommand(sys System, code *int) *cli.Command {
 			"  sluice build --path clusters/production apps\n" +
 			"  sluice build --path clusters/production --output-dir out\n" +
 			"  sluice build --path clusters/production --applied-only --show-secrets apps | kubectl diff -f -",
-		Flags:           slices.Concat(repoFlags(), readFlags(), buildFlags(), logFlags()),
-		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("build", err) },
+		Flags: slices.Concat(repoFlags(), readFlags(), buildFlags(), logFlags()),
 		Action: pipeline(sys, code, func(c *cli.Context, outcome run.Outcome, _ report.Summary) error {
 			options := export.Options{ShowSecrets: c.Bool("show-secrets")}
 			if dir := c.String("output-dir"); dir != "" {
@@ -147,9 +141,7 @@ func graphCommand(sys System, code *int) *cli.Command {
 			"Examples:\n" +
 			"  sluice graph --path clusters/production\n" +
 			"  sluice graph --path clusters/production -o dot | dot -Tsvg > graph.svg",
-		Flags:           slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), graphFlags(), logFlags()),
-		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("graph", err) },
+		Flags: slices.Concat(repoFlags(), readFlags("wait", "additive-cel-dependency-check"), graphFlags(), logFlags()),
 		Before: func(c *cli.Context) error {
 			if !slices.Contains(diagram.Formats(), c.String("format")) {
 				return usagef("graph", "--format is one of %v, got %q", diagram.Formats(), c.String("format"))

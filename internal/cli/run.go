@@ -35,16 +35,14 @@ func runCommand(sys System, code *int) *cli.Command {
 			"  sluice run --path clusters/production\n" +
 			"  sluice run --path clusters/production --var image_tag=v1.5.2\n" +
 			"  sluice run --repo https://github.com/your-org/gitops --revision main --path clusters/staging --context staging",
-		Flags:           slices.Concat(repoFlags(), runFlags(), outputFlags()),
-		HideHelpCommand: true,
-		OnUsageError:    func(_ *cli.Context, err error, _ bool) error { return badFlag("run", err) },
-		Action:          pipeline(sys, code, nil),
+		Flags:  slices.Concat(repoFlags(), runFlags(), outputFlags()),
+		Action: pipeline(sys, code, nil),
 	}
 }
 
-// pipeline is what a command does that goes through some stages of a run. Its
-// result, if it ended well and a function is given for it, is written by that
-// function, which returns the exit code.
+// pipeline is what a command does that goes through some stages of a run. What
+// there is to show of it beside the log and the reports, show writes, however the
+// run ended; nil shows nothing. If that fails, a run that ended well exits with 1.
 func pipeline(sys System, code *int, show func(*cli.Context, run.Outcome, report.Summary) error) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		p := detect(sys.Getenv)

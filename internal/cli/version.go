@@ -39,9 +39,8 @@ var libraries = []string{
 
 func versionCommand(sys System) *cli.Command {
 	return &cli.Command{
-		Name:            "version",
-		Usage:           "print the version of sluice, of Go, and of the libraries that decide its behaviour",
-		HideHelpCommand: true,
+		Name:  "version",
+		Usage: "print the version of sluice, of Go, and of the libraries that decide its behaviour",
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("version", "version takes no arguments, got %q", c.Args().First())

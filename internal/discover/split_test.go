@@ -49,39 +49,7 @@ spec:
 
 // TestFields decodes every field of v1 (section 1.2).
 func TestFields(t *testing.T) {
-	tree, in := objects(t, "# a comment\n"+head+`  path: ./apps/production
-  interval: 1h30m
-  retryInterval: 90s
-  timeout: 1.5h
-  prune: true
-  deletionPolicy: WaitForTermination
-  suspend: true
-  force: true
-  wait: true
-  targetNamespace: t
-  namePrefix: p-
-  nameSuffix: -s
-  serviceAccountName: sa
-  commonMetadata: {labels: {a: b}, annotations: {c: d}}
-  patches: [{patch: "x", target: {group: g, version: v, kind: k, name: nn, namespace: ns, labelSelector: a=b, annotationSelector: c=d}}]
-  images: [{name: i, newName: j, newTag: k, digest: l}]
-  components: [../c]
-  ignoreMissingComponents: true
-  buildMetadata: [originAnnotations, transformerAnnotations]
-  postBuild:
-    substitute: {a: b}
-    substituteFrom: [{kind: ConfigMap, name: c}, {kind: Secret, name: s, optional: true}]
-    substituteStrategy: Always
-  healthChecks: [{apiVersion: apps/v1, kind: Deployment, name: d, namespace: ns}]
-  healthCheckExprs: [{apiVersion: x/v1, kind: X, current: "true", inProgress: "false", failed: "false"}]
-  dependsOn: [{name: one}, {name: two, namespace: other, readyExpr: "true"}]
-  kubeConfig: {secretRef: {name: k, key: v}}
-  decryption: {provider: sops, secretRef: {name: s}, serviceAccountName: d}
-  ignore: [{paths: [/spec/replicas], target: {kind: Deployment}}]
-  configMapGenerator: [{name: c, literals: [a=b]}]
-status: {}
-`)
-	in[0].SetLabels(map[string]string{"l": "v"})
+	tree, in := objects(t, "# a comment\n"+full+"  configMapGenerator: [{name: c, literals: [a=b]}]\nstatus: {}\n")
 	found, err := discover.Split(parent, tree, in)
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +73,7 @@ status: {}
 	if got := fmt.Sprint(k.Dependencies()); got != "[flux-system/one other/two]" {
 		t.Errorf("dependencies %s", got)
 	}
-	if k.Path() != "apps/production" || k.Source().String() != "GitRepository/flux-system/repo" {
+	if k.Path() != "apps/production" || k.Source().String() != "GitRepository/other/repo" {
 		t.Errorf("path %s, source %s", k.Path(), k.Source())
 	}
 	if fmt.Sprint(k.Extra.ConfigMapGenerator) != "[map[literals:[a=b] name:c]]" {

@@ -9,40 +9,6 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 )
 
-// Tone is how a line's lead is meant; a rendering may colour it.
-type Tone int
-
-// The tones.
-const (
-	Plain Tone = iota
-	Good
-	Bad
-	Warn
-	Dim
-)
-
-// Line is one line for people: a lead (a mark or a label) and text, neither
-// with a line end. Both are clean (see Clean).
-type Line struct {
-	Lead string
-	Text string
-	Tone Tone
-}
-
-// String is the line without colour.
-func (l Line) String() string { return l.Lead + l.Text }
-
-// colors are the ANSI sequences of the tones.
-var colors = map[Tone]string{Good: "\x1b[32m", Bad: "\x1b[1;31m", Warn: "\x1b[33m", Dim: "\x1b[2m"}
-
-// Colored is the line with its lead in the colour of its tone.
-func (l Line) Colored() string {
-	if color := colors[l.Tone]; color != "" && strings.TrimSpace(l.Lead) != "" {
-		return color + l.Lead + "\x1b[0m" + l.Text
-	}
-	return l.String()
-}
-
 // Limits of the live lines.
 const (
 	// widestName is how wide the column of names gets, and textWidth where
@@ -63,8 +29,6 @@ const (
 	// many of the objects that are waited for.
 	maxFields = 20
 	maxGate   = 3
-	// maxWaits is how many Kustomizations a heartbeat names.
-	maxWaits = 3
 )
 
 // LiveOptions choose how much Live tells. The zero value tells changes of
@@ -134,19 +98,6 @@ func (l *Live) Event(e event.Event) []Line {
 	}
 	clean(lines)
 	return lines
-}
-
-// clean cleans lines in place.
-func clean(lines []Line) {
-	for i := range lines {
-		lines[i].Lead, lines[i].Text = cleanLead(lines[i].Lead), Clean(lines[i].Text)
-	}
-}
-
-// cleanLead cleans without trimming, since a lead ends in the blanks that
-// make columns.
-func cleanLead(lead string) string {
-	return strings.TrimSuffix(Clean(lead+"."), ".")
 }
 
 // progress is Event for all but the end.
@@ -428,76 +379,6 @@ func (l *Live) finished() []Line {
 	return append(lines, VerdictLines(&s)...)
 }
 
-// Tick is the heartbeat: one line that says what is waited for and since
-// when. now must come from the same clock as the events' times.
-func (l *Live) Tick(now time.Time) []Line {
-	if l.done || l.options.Quiet || l.fold.s.Started.IsZero() {
-		return nil
-	}
-	text := fmt.Sprintf("still running after %s: %s", wholeDuration(now.Sub(l.fold.s.Started)), l.waits(now))
-	return []Line{{Lead: "… ", Text: Clean(text), Tone: Dim}}
-}
-
-// waits says what the run is doing.
-func (l *Live) waits(now time.Time) string {
-	var parts []string
-	more := 0
-	for _, r := range l.fold.ran {
-		if r.ended {
-			continue
-		}
-		if len(parts) == maxWaits {
-			more++
-			continue
-		}
-		parts = append(parts, l.wait(r, now))
-	}
-	switch {
-	case more > 0:
-		return strings.Join(parts, "; ") + fmt.Sprintf("; and %s", count(more, "more Kustomization"))
-	case len(parts) > 0:
-		return strings.Join(parts, "; ")
-	case l.fold.s.Prune != nil && !l.fold.s.Prune.Done:
-		return "pruning"
-	case l.fold.s.Planned != nil:
-		return "nothing is running"
-	case l.fold.s.Cluster != nil:
-		return "planning"
-	case l.fold.s.Source.Revision != "":
-		return "building and reaching the cluster"
-	}
-	return "reading the source"
-}
-
-// wait says what one Kustomization waits for.
-func (l *Live) wait(r *Row, now time.Time) string {
-	name := l.fold.name(r.ID)
-	switch r.State {
-	case Waiting:
-		text := fmt.Sprintf("%s has waited %s of %s for ", name, wholeDuration(now.Sub(r.appliedAt)), wholeDuration(r.timeout))
-		var open []Object
-		for _, o := range r.Objects {
-			if o.Health != "" && o.Health != "Current" {
-				open = append(open, o)
-			}
-		}
-		if len(open) == 0 {
-			return text + count(r.Gate, "object")
-		}
-		text += open[0].Object
-		if open[0].Message != "" {
-			text += fmt.Sprintf(" (%s; %s for %s)", open[0].Message, open[0].Health, wholeDuration(now.Sub(open[0].healthSince)))
-		}
-		if len(open) > 1 {
-			text += fmt.Sprintf(" and %d more", len(open)-1)
-		}
-		return text
-	case Retrying:
-		return name + " is waiting for its next attempt"
-	}
-	return fmt.Sprintf("%s has been applying for %s", name, wholeDuration(now.Sub(r.Started)))
-}
-
 // node is a line about a Kustomization.
 func (l *Live) node(mark, id, text string, tone Tone) Line {
 	return l.named(mark, l.fold.name(id), text, tone)
@@ -519,11 +400,6 @@ func (l *Live) nameWidth() int {
 		width = max(width, utf8.RuneCountInString(l.fold.name(r.ID)))
 	}
 	return min(width, widestName)
-}
-
-// pad fills a text up with blanks to a width in characters.
-func pad(text string, width int) string {
-	return text + strings.Repeat(" ", max(0, width-utf8.RuneCountInString(text)))
 }
 
 // timed puts a duration in its column at the end of a line, if the text
