@@ -27,16 +27,38 @@ func changedFields(live, merged *unstructured.Unstructured, ignore []jsondiff.Ig
 }
 
 // desiredFields returns the fields of a manifest that the live object has
-// otherwise. What the manifest leaves out is not compared.
-func desiredFields(desired, live *unstructured.Unstructured) []Field {
+// otherwise, and those that the manager had applied and the manifest leaves out
+// now. What else it leaves out is not compared: nobody knows what the server, or
+// somebody, makes of it in an object that does not exist yet.
+func desiredFields(desired, live *unstructured.Unstructured, manager string) []Field {
 	var fields []Field
-	have := counted(live)
-	differences(nil, nil, have, counted(desired), func(f Field, pointer []string) {
-		if _, ok := lookup(desired.Object, pointer); ok {
+	owned, known := ownFields(live, desired.GetAPIVersion(), manager)
+	differences(nil, nil, counted(live), counted(desired), func(f Field, pointer []string) {
+		if _, ok := lookup(desired.Object, pointer); ok || known && owns(owned, desired.Object, pointer) {
 			fields = append(fields, f)
 		}
 	})
 	return finish(desired, fields)
+}
+
+// owns reports whether a field is among those of FieldsV1, by itself or as a part
+// of one that is replaced as a whole. An entry without parts can also be an empty
+// map, which owns nothing of what others put there; such a one is empty in the
+// manifest. Items of lists that are told apart by keys are not looked into.
+func owns(owned map[string]any, desired any, pointer []string) bool {
+	for i, name := range pointer {
+		if len(owned) == 0 {
+			whole, _ := lookup(desired, pointer[:i])
+			content, _ := whole.(map[string]any)
+			return len(content) > 0
+		}
+		next, ok := owned["f:"+name].(map[string]any)
+		if !ok {
+			return false
+		}
+		owned = next
+	}
+	return true
 }
 
 // counted returns the parts of an object that count in a comparison.

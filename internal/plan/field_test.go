@@ -7,6 +7,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
+
+	"github.com/sluicerun/sluice/internal/flux"
 )
 
 func parsed(t *testing.T, text string) *unstructured.Unstructured {
@@ -52,8 +54,33 @@ func TestFieldsOfSecrets(t *testing.T) {
 	}
 	// All of data at once, and one that is to be made anew.
 	all := changedFields(secret("type: Opaque"), live, nil)
-	all = append(all, desiredFields(merged, live)...)
+	all = append(all, desiredFields(merged, live, flux.FieldManager)...)
 	if text := fmt.Sprint(all); strings.Contains(text, "aHVudGVy") || strings.Contains(text, "hunter") {
 		t.Errorf("a value is told: %s", text)
+	}
+}
+
+// S4.28: of an object that is to be made anew, what the manager had applied and no
+// longer does is told, since that may be the reason; what others have set is not.
+func TestFieldsOfWhatIsMadeAnew(t *testing.T) {
+	live := parsed(t, `
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: web
+  labels: {theirs: x}
+  managedFields:
+  - {manager: kustomize-controller, operation: Apply, apiVersion: apps/v1, fieldsType: FieldsV1, fieldsV1: {"f:spec": {"f:selector": {}, "f:paused": {}, "f:template": {"f:metadata": {}}}}}
+  - {manager: other, operation: Update, apiVersion: apps/v1, fieldsType: FieldsV1, fieldsV1: {"f:metadata": {"f:labels": {"f:theirs": {}}}, "f:spec": {"f:replicas": {}}}}
+spec: {replicas: 3, paused: true, selector: {matchLabels: {app: web, tier: front}}, template: {metadata: {labels: {theirs: x}}}}
+`)
+	desired := parsed(t, "{apiVersion: apps/v1, kind: Deployment, metadata: {name: web}, spec: {minReadySeconds: 1, selector: {matchLabels: {app: web}}, template: {metadata: {}}}}")
+	var got []string
+	for _, f := range desiredFields(desired, live, flux.FieldManager) {
+		got = append(got, fmt.Sprintf("%s: %v -> %v", f.Path, f.Old, f.New))
+	}
+	want := "spec.minReadySeconds: <nil> -> 1\nspec.paused: true -> <nil>\nspec.selector.matchLabels.tier: front -> <nil>"
+	if strings.Join(got, "\n") != want {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), want)
 	}
 }

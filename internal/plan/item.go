@@ -264,7 +264,7 @@ func (r *run) refused(it *item, live *unstructured.Unstructured, err error) {
 		yes, why := it.node.Rules.Recreate(it.object.Unstructured, live, dryRunErr.Unwrap())
 		if yes {
 			it.set(Recreate, "it changes a field that cannot change")
-			it.differs(desiredFields(it.object.Unstructured, live))
+			it.differs(desiredFields(it.object.Unstructured, live, r.options.Owner.Field))
 			it.change.Images = imageChanges(live, it.object.Unstructured)
 			return
 		}

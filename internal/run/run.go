@@ -10,13 +10,15 @@
 // The package makes all events and prints nothing. Nothing in it outlives a call
 // of Run, and calls share nothing.
 //
-// command.go lists the stages of each command. One file for each stage: root.go and grow.go find and build (with
-// sources.go and variables.go for what a build needs), order.go checks the
-// graph, recall.go looks at the clusters (homes.go and kubeconfig.go: those that
-// objects live in) and at what is remembered, plan.go plans,
-// prune.go guards and prunes, lock.go locks, deploy.go runs the graph (turn.go:
-// how a node's turn ends; late.go: nodes that are built at theirs), finish.go
-// gives the verdict. records.go is the life of a record through all of them.
+// command.go lists the stages of each command. One file for each stage: root.go
+// and grow.go find and build (sources.go and variables.go: what a build needs),
+// order.go checks the graph (gates.go: the dependencies that an expression
+// decides on), recall.go looks at the clusters (homes.go and kubeconfig.go: those
+// that objects live in) and at what is remembered (renamed.go: under another name
+// of the root), plan.go plans (preview.go: what a plan tells), prune.go guards and
+// prunes, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
+// late.go: nodes that are built at theirs), finish.go gives the verdict.
+// records.go is the life of a record through all of them.
 package run
 
 import (
