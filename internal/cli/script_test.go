@@ -44,6 +44,7 @@ import (
 	"github.com/sluicerun/sluice/internal/cli"
 	"github.com/sluicerun/sluice/internal/gittest"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // TestMain lets the test binary be the sluice command, so that exit codes,
@@ -99,7 +100,7 @@ func TestScript(t *testing.T) {
 			env.Setenv("TESTDATA", filepath.Join(root, "testdata"))
 			env.Values["repos"] = map[string]*gittest.Repo{}
 			env.Values["clusters"] = map[string]*kubetest.Cluster{}
-			env.Values["witness"] = &observer{}
+			env.Values["witnesses"] = map[string]*proxy.Proxy{}
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
