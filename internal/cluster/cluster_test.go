@@ -6,13 +6,11 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -30,6 +28,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // serverSideApply is the patch that ssa sends.
@@ -187,83 +186,53 @@ func TestServerProblems(t *testing.T) {
 	}
 }
 
-// faulty is an API server behind a proxy that fails some requests.
-func faulty(t *testing.T, fail func(w http.ResponseWriter, r *http.Request) bool) *cluster.Cluster {
+// behind connects by way of a proxy.
+func behind(t *testing.T) (*cluster.Cluster, *proxy.Proxy) {
 	t.Helper()
-	k := kubetest.Shared(t)
-	target, err := url.Parse(k.Server())
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport, err := rest.TransportFor(k.Config())
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	proxy.Transport = transport
-	proxy.FlushInterval = -1
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !fail(w, r) {
-			proxy.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(server.Close)
-	return connect(t, cluster.Options{Kubeconfig: kubeconfig(t, server.URL, nil, &clientcmdapi.AuthInfo{})})
+	p := proxy.New(t, kubetest.Shared(t))
+	return connect(t, cluster.Options{Kubeconfig: kubeconfig(t, p.URL(), nil, &clientcmdapi.AuthInfo{})}), p
 }
 
 // Requests that can be repeated are, whatever way they fail.
 func TestRetries(t *testing.T) {
-	var mode atomic.Value
-	mode.Store("")
-	var left, seen atomic.Int32
-	c := faulty(t, func(w http.ResponseWriter, r *http.Request) bool {
-		if !strings.Contains(r.URL.Path, "/configmaps") {
-			return false
+	c, p := behind(t)
+	etcd := []byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"etcdserver: leader changed","code":500}`)
+	// fail makes the next so many requests for ConfigMaps fail, and no others.
+	var last *proxy.Active
+	fail := func(times int, do proxy.Action) {
+		if last != nil {
+			last.Lift()
 		}
-		seen.Add(1)
-		if left.Add(-1) < 0 {
-			return false
-		}
-		switch mode.Load().(string) {
-		case "cut":
-			conn, _, err := w.(http.Hijacker).Hijack()
-			if err == nil {
-				err = conn.Close()
-			}
-			if err != nil {
-				t.Error(err)
-			}
-		case "busy":
-			w.Header().Set("Retry-After", "0")
-			w.WriteHeader(http.StatusTooManyRequests)
-		case "etcd":
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusInternalServerError)
-			_, _ = w.Write([]byte(`{"kind":"Status","apiVersion":"v1","status":"Failure","message":"etcdserver: leader changed","code":500}`))
-		case "unavailable":
-			w.WriteHeader(http.StatusServiceUnavailable)
-		}
-		return true
-	})
+		last = p.Fail(proxy.Fault{Match: proxy.To("", "configmaps"), Times: times, Do: do})
+	}
+	ways := []struct {
+		name string
+		do   proxy.Action
+	}{
+		{"cut", proxy.Cut()},
+		{"busy", proxy.Answer(http.StatusTooManyRequests, 0)},
+		{"etcd", proxy.Reply(http.StatusInternalServerError, "application/json", etcd)},
+		{"unavailable", proxy.Answer(http.StatusServiceUnavailable, 0)},
+	}
 	cl := clientFor(t, c, "")
 	ns := kubetest.Namespace(t, kubetest.Shared(t))
-	for _, m := range []string{"cut", "busy", "etcd", "unavailable"} {
-		mode.Store(m)
-		left.Store(2)
+	for _, way := range ways {
+		m := way.name
+		fail(2, way.do)
 		desired := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
 			"metadata": map[string]any{"name": m, "namespace": ns}}}
 		if err := cl.Patch(t.Context(), desired, serverSideApply, client.FieldOwner("test")); err != nil {
 			t.Errorf("%s: apply: %v", m, err)
 		}
-		left.Store(2)
+		fail(2, way.do)
 		if err := cl.Get(t.Context(), client.ObjectKeyFromObject(desired), desired); err != nil {
 			t.Errorf("%s: get: %v", m, err)
 		}
-		left.Store(1)
+		fail(1, way.do)
 		if err := cl.List(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(ns)); err != nil {
 			t.Errorf("%s: list: %v", m, err)
 		}
-		left.Store(1)
+		fail(1, way.do)
 		w, err := cl.Watch(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(ns))
 		if err != nil {
 			t.Errorf("%s: watch: %v", m, err)
@@ -275,39 +244,33 @@ func TestRetries(t *testing.T) {
 		w.Stop()
 	}
 	// A create that the server may have seen is not sent twice.
-	mode.Store("etcd")
-	left.Store(1)
-	seen.Store(0)
-	if err := cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "once", Namespace: ns}}); err == nil || seen.Load() != 1 {
-		t.Errorf("create: %v after %d requests", err, seen.Load())
+	fail(1, ways[2].do)
+	p.Take()
+	err := cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "once", Namespace: ns}})
+	if sent := p.Take(); err == nil || len(sent) != 1 {
+		t.Errorf("create: %v after %v", err, sent)
 	}
 	// Nor is what cannot pass.
-	seen.Store(0)
-	left.Store(0)
-	if err := cl.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "none"}, &corev1.ConfigMap{}); err == nil || seen.Load() != 1 {
-		t.Errorf("get: %v after %d requests", err, seen.Load())
+	err = cl.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "none"}, &corev1.ConfigMap{})
+	if sent := p.Take(); err == nil || len(sent) != 1 {
+		t.Errorf("get: %v after %v", err, sent)
 	}
 }
 
 // A kind is known as soon as its definition is, and asking for unknown kinds
 // does not ask the server each time.
 func TestMapperLearns(t *testing.T) {
-	var discoveries atomic.Int32
-	c := faulty(t, func(_ http.ResponseWriter, r *http.Request) bool {
-		if r.URL.Path == "/apis" {
-			discoveries.Add(1)
-		}
-		return false
-	})
+	c, p := behind(t)
 	group := strings.ToLower(strings.ReplaceAll(kubetest.Namespace(t, kubetest.Shared(t)), "-", "")) + ".example.com"
 	kind := schema.GroupKind{Group: group, Kind: "Gadget"}
-	before := discoveries.Load()
+	p.Take()
 	for range 200 {
 		if _, err := c.Mapper().RESTMapping(kind, "v1"); !meta.IsNoMatchError(err) {
 			t.Fatalf("error %v", err)
 		}
 	}
-	if n := discoveries.Load() - before; n > 20 {
+	discoveries := slices.DeleteFunc(p.Take(), func(r proxy.Request) bool { return r.Path != "/apis" })
+	if n := len(discoveries); n > 20 {
 		t.Errorf("%d questions to the server for one unknown kind", n)
 	}
 	crd := &unstructured.Unstructured{Object: map[string]any{

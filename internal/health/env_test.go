@@ -5,8 +5,6 @@ package health
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"runtime"
 	"slices"
 	"strings"
@@ -149,39 +147,6 @@ func (j *journal) String() string {
 	defer j.mu.Unlock()
 	return strings.Join(j.lines, "\n")
 }
-
-// requests counts requests by what they are for.
-type requests struct {
-	mu   sync.Mutex
-	seen []string
-}
-
-func (r *requests) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(q *http.Request) (*http.Response, error) {
-		r.mu.Lock()
-		r.seen = append(r.seen, describe(q.Method, q.URL))
-		r.mu.Unlock()
-		return next.RoundTrip(q)
-	})
-}
-
-func describe(method string, u *url.URL) string {
-	verb := "list"
-	if u.Query().Get("watch") != "" {
-		verb = "watch"
-	}
-	return fmt.Sprintf("%s %s %s %s", method, verb, u.Path, u.Query().Get("fieldSelector"))
-}
-
-func (r *requests) list() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.seen)
-}
-
-type roundTripper func(*http.Request) (*http.Response, error)
-
-func (f roundTripper) RoundTrip(q *http.Request) (*http.Response, error) { return f(q) }
 
 // noneLeft fails the test if goroutines of this package or of its watches go on.
 func noneLeft(t testing.TB) {

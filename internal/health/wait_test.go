@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 func TestWaitForNothing(t *testing.T) {
@@ -436,16 +437,19 @@ func TestRequestsOfALargeGroup(t *testing.T) {
 		targets = append(targets, e.apply(fmt.Sprintf("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c%d}\n", i))...)
 	}
 	targets = append(targets, e.apply("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\n")...)
-	var r requests
+	var r proxy.Recorder
 	config := rest.CopyConfig(e.config)
-	config.Wrap(r.wrap)
+	config.Wrap(r.Wrap)
 	statuses, err := Wait(t.Context(), e.clientsFor(config), targets, Options{Timeout: long})
 	if err != nil || len(statuses) != 501 {
 		t.Fatalf("%d statuses, %v", len(statuses), err)
 	}
-	got := r.list()
+	var got []string
+	for _, q := range r.Requests() {
+		got = append(got, q.Verb+" "+q.Path+" "+q.Query.Get("fieldSelector"))
+	}
 	slices.Sort(got)
-	base := "GET list /api/v1/namespaces/" + e.namespace
+	base := "list /api/v1/namespaces/" + e.namespace
 	want := []string{base + "/configmaps ", base + "/configmaps ", base + "/secrets metadata.name=s"}
 	if strings.Join(got, "\n") != strings.Join(want, "\n") {
 		t.Errorf("requests\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -18,7 +18,7 @@ type client interface {
 	// applied, and rolled out where the state waits. Only the time that the
 	// client itself takes is measured. If proxy is not nil, the client talks to
 	// the cluster through it.
-	deploy(ctx context.Context, h *history, s state, c *kubetest.Cluster, p *proxy) (spent, error)
+	deploy(ctx context.Context, h *history, s state, c *kubetest.Cluster, p *counter) (spent, error)
 }
 
 // spent is what one deployment took.

@@ -34,7 +34,7 @@ func (kubectl) counting() counting { return passing }
 // before, for minutes.
 func (k kubectl) meets(s situation) bool { return k.always || s == install || s == unchanged }
 
-func (k kubectl) deploy(ctx context.Context, _ *history, s state, _ *kubetest.Cluster, p *proxy) (spent, error) {
+func (k kubectl) deploy(ctx context.Context, _ *history, s state, _ *kubetest.Cluster, p *counter) (spent, error) {
 	files := map[string]string{}
 	for _, step := range s.steps {
 		for _, kustomization := range step {
@@ -76,7 +76,7 @@ func (k kubectl) write(kustomization bench.Kustomization) (string, error) {
 	return file, os.WriteFile(file, content.Bytes(), 0o600)
 }
 
-func (k kubectl) run(ctx context.Context, p *proxy, args ...string) error {
+func (k kubectl) run(ctx context.Context, p *counter, args ...string) error {
 	cmd := exec.CommandContext(ctx, k.program, args...)
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + k.dir, "TMPDIR=" + k.dir, "KUBECONFIG=" + p.kubeconfig}
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/bench"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // comparison is what to measure.
@@ -129,12 +130,12 @@ func (c *comparison) pass(ctx context.Context, client client, h *history, dir st
 			return nil, err
 		}
 	}
-	var p *proxy
+	var p *counter
 	if through {
-		if p, err = newProxy(cluster, dir); err != nil {
+		if p, err = newCounter(cluster, dir); err != nil {
 			return nil, err
 		}
-		defer func() { err = errors.Join(err, p.close()) }()
+		defer func() { err = errors.Join(err, p.Close()) }()
 	}
 	for _, state := range h.states {
 		if !meets(client, state.situation) {
@@ -145,7 +146,7 @@ func (c *comparison) pass(ctx context.Context, client client, h *history, dir st
 			return nil, fmt.Errorf("%s: %w", state.situation, err)
 		}
 		if through {
-			got.requests = byVerb(p.take())
+			got.requests = proxy.Count(p.Take())
 		}
 		told := seconds(got.wall.Seconds())
 		if through && client.counting() == apart {

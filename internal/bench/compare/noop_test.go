@@ -16,6 +16,7 @@ import (
 	"github.com/sluicerun/sluice/internal/bench"
 	"github.com/sluicerun/sluice/internal/cli"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // unchangedRequests is how many requests a run of 100 Kustomizations × 20
@@ -43,14 +44,14 @@ func TestRequestsOfUnchangedWide(t *testing.T) {
 
 	for _, s := range h.states[:2] {
 		sent := sluiceRequests(t, c, h, s)
-		if slices.ContainsFunc(sent, func(r request) bool { return own[r.path] }) {
+		if slices.ContainsFunc(sent, func(r proxy.Request) bool { return own[r.Path] }) {
 			t.Errorf("%s: unchanged objects have cost requests of their own:\n%s", s.commit, listing(sent))
 		}
 		if s.situation != unchanged {
 			continue // a first run makes its records
 		}
 		// How often a lease is renewed depends on how long the run takes.
-		sent = slices.DeleteFunc(sent, func(r request) bool { return r.verb == "update" && strings.Contains(r.path, "/leases/") })
+		sent = slices.DeleteFunc(sent, func(r proxy.Request) bool { return r.Verb == "update" && strings.Contains(r.Path, "/leases/") })
 		if len(sent) > unchangedRequests {
 			t.Errorf("%d requests, want at most %d:\n%s", len(sent), unchangedRequests, listing(sent))
 		}
@@ -59,12 +60,12 @@ func TestRequestsOfUnchangedWide(t *testing.T) {
 }
 
 // sluiceRequests are those of a run of sluice, in this process.
-func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state) []request {
+func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state) []proxy.Request {
 	t.Helper()
 	if err := h.repository.At(s.commit); err != nil {
 		t.Fatal(err)
 	}
-	p, err := newProxy(c, t.TempDir())
+	p, err := newCounter(c, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,13 +73,13 @@ func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state) []re
 	environment := map[string]string{"KUBECONFIG": p.kubeconfig, "HOME": t.TempDir()}
 	code := cli.Main(t.Context(), []string{"sluice", "run", "--repo", h.repository.Dir, "--path", bench.Entry},
 		cli.System{Getenv: func(name string) string { return environment[name] }, Stdout: &log, Stderr: &log})
-	if err := p.close(); err != nil {
+	if err := p.Close(); err != nil {
 		t.Error(err)
 	}
 	if code != 0 {
 		t.Fatalf("exit code %d\n%s", code, tail(log.Bytes()))
 	}
-	return p.take()
+	return p.Take()
 }
 
 // paths are where the objects are served.
@@ -106,10 +107,10 @@ var generated = regexp.MustCompile(`app-\d{4}`)
 
 // listing tells requests by verb and path, those of the generated
 // Kustomizations together.
-func listing(requests []request) string {
+func listing(requests []proxy.Request) string {
 	number := map[string]int{}
 	for _, r := range requests {
-		number[r.verb+" "+generated.ReplaceAllString(r.path, "app-*")]++
+		number[r.Verb+" "+generated.ReplaceAllString(r.Path, "app-*")]++
 	}
 	var b strings.Builder
 	for _, line := range slices.Sorted(maps.Keys(number)) {

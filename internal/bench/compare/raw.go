@@ -20,6 +20,7 @@ import (
 	"github.com/sluicerun/sluice/internal/bench"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // atOnce is how many requests the raw client has in flight.
@@ -34,8 +35,8 @@ func (raw) name() string { return "raw" }
 
 func (raw) counting() counting { return inside }
 
-func (raw) deploy(ctx context.Context, _ *history, s state, c *kubetest.Cluster, _ *proxy) (spent, error) {
-	config, counter := counted(c)
+func (raw) deploy(ctx context.Context, _ *history, s state, c *kubetest.Cluster, _ *counter) (spent, error) {
+	config, recorder := counted(c)
 	began := time.Now()
 	objects, err := newObjects(config)
 	if err != nil {
@@ -49,14 +50,14 @@ func (raw) deploy(ctx context.Context, _ *history, s state, c *kubetest.Cluster,
 			return spent{}, err
 		}
 	}
-	return spent{wall: time.Since(began), requests: byVerb(counter.take())}, nil
+	return spent{wall: time.Since(began), requests: proxy.Count(recorder.Take())}, nil
 }
 
 // counted is a configuration whose requests are counted.
-func counted(c *kubetest.Cluster) (*rest.Config, *counter) {
-	config, counter := c.Config(), &counter{}
-	config.Wrap(counter.wrap)
-	return config, counter
+func counted(c *kubetest.Cluster) (*rest.Config, *proxy.Recorder) {
+	config, recorder := c.Config(), &proxy.Recorder{}
+	config.Wrap(recorder.Wrap)
+	return config, recorder
 }
 
 // objects applies and watches objects.

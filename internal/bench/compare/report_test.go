@@ -3,58 +3,11 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"net/http"
-	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 )
-
-func TestVerbOf(t *testing.T) {
-	for _, test := range []struct{ method, url, contentType, want string }{
-		{"GET", "/api", "", "discovery"},
-		{"GET", "/api/v1", "", "discovery"},
-		{"GET", "/apis/apps/v1", "", "discovery"},
-		{"GET", "/openapi/v3/apis/apps/v1", "", "discovery"},
-		{"GET", "/version", "", "discovery"},
-		{"GET", "/api/v1/configmaps", "", "list"},
-		{"GET", "/api/v1/namespaces", "", "list"},
-		{"GET", "/api/v1/namespaces/a", "", "get"},
-		{"GET", "/api/v1/namespaces/a/configmaps", "", "list"},
-		{"GET", "/api/v1/namespaces/a/configmaps/b", "", "get"},
-		{"GET", "/api/v1/namespaces/a/pods/b/log", "", "get"},
-		{"GET", "/apis/apps/v1/deployments?labelSelector=a", "", "list"},
-		{"GET", "/apis/apps/v1/namespaces/a/deployments?watch=true", "", "watch"},
-		{"PUT", "/api/v1/namespaces/a/finalize", "application/json", "update"},
-		{"PATCH", "/api/v1/namespaces/a/configmaps/b?fieldManager=c", "application/apply-patch+yaml", "apply"},
-		{"PATCH", "/api/v1/namespaces/a/configmaps/b", "application/merge-patch+json", "patch"},
-		{"PATCH", "/api/v1/namespaces/a/configmaps/b?dryRun=All", "application/apply-patch+yaml", "dry-run"},
-		{"DELETE", "/api/v1/namespaces/a/configmaps/b", "", "delete"},
-		{"POST", "/api/v1/namespaces", "application/json", "create"},
-	} {
-		r, err := http.NewRequestWithContext(context.Background(), test.method, "http://x"+test.url, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.Header.Set("Content-Type", test.contentType)
-		if got := verbOf(r); got != test.want {
-			t.Errorf("%s %s: %s, want %s", test.method, test.url, got, test.want)
-		}
-	}
-}
-
-// A request that does not get through is not hidden in the counts.
-func TestProxyTellsWhatFailed(t *testing.T) {
-	p := &proxy{server: httptest.NewServer(http.NotFoundHandler())}
-	p.fail(errors.New("first"))
-	p.fail(errors.New("second"))
-	if err := p.close(); err == nil || err.Error() != "first" {
-		t.Errorf("error %v, want the first", err)
-	}
-}
 
 func TestMedians(t *testing.T) {
 	s := samples{}

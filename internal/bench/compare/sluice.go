@@ -32,7 +32,7 @@ func (sluice) name() string { return "sluice" }
 // take the cores that it and the server need.
 func (sluice) counting() counting { return apart }
 
-func (s sluice) deploy(ctx context.Context, h *history, st state, c *kubetest.Cluster, p *proxy) (spent, error) {
+func (s sluice) deploy(ctx context.Context, h *history, st state, c *kubetest.Cluster, p *counter) (spent, error) {
 	if err := h.repository.At(st.commit); err != nil {
 		return spent{}, err
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
 
 // stock is Flux's library as Flux uses it, without the controllers around it:
@@ -30,8 +31,8 @@ func (s stock) name() string { return fmt.Sprintf("ssa-%d", s.workers) }
 
 func (stock) counting() counting { return inside }
 
-func (s stock) deploy(ctx context.Context, _ *history, st state, c *kubetest.Cluster, _ *proxy) (spent, error) {
-	config, counter := counted(c)
+func (s stock) deploy(ctx context.Context, _ *history, st state, c *kubetest.Cluster, _ *counter) (spent, error) {
+	config, recorder := counted(c)
 	// The library sorts and changes what it is given.
 	steps := make([][]*unstructured.Unstructured, len(st.steps))
 	for i, step := range st.steps {
@@ -58,7 +59,7 @@ func (s stock) deploy(ctx context.Context, _ *history, st state, c *kubetest.Clu
 			return spent{}, err
 		}
 	}
-	return spent{wall: time.Since(began), requests: byVerb(counter.take())}, nil
+	return spent{wall: time.Since(began), requests: proxy.Count(recorder.Take())}, nil
 }
 
 func (s stock) manager(config *rest.Config) (*ssa.ResourceManager, error) {

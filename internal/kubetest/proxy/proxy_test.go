@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/sluicerun/sluice/internal/kubetest"
@@ -305,5 +307,23 @@ func TestRecorder(t *testing.T) {
 	}
 	if got := recorder.Take(); len(got) != 1 || got[0].Verb != "list" || got[0].Code != http.StatusOK || !got[0].Done {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A request that does not get through is not hidden.
+func TestProxyTellsWhatFailed(t *testing.T) {
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	p, err := proxy.Start(&rest.Config{Host: gone.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.Get(p.URL() + "/first")
+	if err == nil {
+		resp.Body.Close()
+		t.Error("an answer came through")
+	}
+	if err := p.Close(); err == nil || !strings.Contains(err.Error(), "GET /first: ") {
+		t.Errorf("error %v, want that of the request", err)
 	}
 }
