@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"log"
-	"os"
 	"path"
 	"regexp"
 	"slices"
@@ -15,7 +13,6 @@ import (
 	"sigs.k8s.io/kustomize/api/resmap"
 	"sigs.k8s.io/kustomize/api/resource"
 	kustypes "sigs.k8s.io/kustomize/api/types"
-	"sigs.k8s.io/kustomize/kyaml/openapi"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -50,23 +47,21 @@ type Options struct {
 	NoRemoteBases bool
 }
 
-// turn is held by the one build that runs (S2.35). It is a channel so that
-// waiting for it ends with the context.
-var turn = make(chan struct{}, 1)
-
 // Build builds the folder k.Path() of the tree. The objects are what Flux
 // would have before substitution (S0.13); each knows its file. The error joins
 // every problem that was found, each a *flux.Problem (see flux.Problems).
 //
 // Kustomize cannot be interrupted: when ctx ends, Build returns at once, while
-// a download that kustomize has begun ends by itself and keeps later builds
-// waiting until then. Build is safe for concurrent use; the tree must not
-// change while it runs.
+// a download that kustomize has begun ends by itself and keeps its place among
+// the builds that run until then. Build is safe for concurrent use; the tree must
+// not change while it runs, and must be safe for concurrent use itself if builds
+// share it.
 func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Options) (Result, error) {
-	select {
-	case turn <- struct{}{}:
-	case <-ctx.Done():
-		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("not built: %w", context.Cause(ctx))}
+	stopped := func(what string) (Result, error) {
+		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("%s: %w", what, context.Cause(ctx))}
+	}
+	if err := turns.Acquire(ctx, 1); err != nil {
+		return stopped("not built")
 	}
 	type outcome struct {
 		result Result
@@ -74,16 +69,22 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 	}
 	done := make(chan outcome, 1)
 	go func() {
-		defer func() { <-turn }()
-		b := &builder{k: k, tree: newOverlay(tree, !options.NoRemoteBases), options: options}
-		result, err := b.build()
+		result, err, alone := newBuilder(tree, k, options).inTurn(1)
+		if alone {
+			if turns.Acquire(ctx, allTurns) != nil {
+				return // nobody waits for it any more
+			}
+			b := newBuilder(tree, k, options)
+			b.alone = true
+			result, err, _ = b.inTurn(allTurns)
+		}
 		done <- outcome{result, err}
 	}()
 	select {
 	case o := <-done:
 		return o.result, o.err
 	case <-ctx.Done():
-		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line, Err: fmt.Errorf("build stopped: %w", context.Cause(ctx))}
+		return stopped("build stopped")
 	}
 }
 
@@ -101,15 +102,26 @@ type builder struct {
 	// metadata is the effective buildMetadata, before ours is added.
 	metadata []string
 
-	// customSchema is set when a file that was read sets "openapi".
+	// alone says that no other build runs, so that this one may change what is
+	// global (see turns.go). customSchema is set when a file that was read sets
+	// "openapi".
+	alone        bool
 	customSchema bool
 	silenced     func()
 	notices      []Notice
 }
 
+func newBuilder(tree fs.FS, k *flux.Kustomization, options Options) *builder {
+	return &builder{k: k, tree: newOverlay(tree, !options.NoRemoteBases), options: options}
+}
+
 func (b *builder) build() (result Result, err error) {
 	defer func() {
-		if r := recover(); r != nil {
+		r := recover()
+		if _, ok := r.(needsToBeAlone); ok {
+			panic(r)
+		}
+		if r != nil {
 			err = b.problem(fmt.Errorf("recovered from kustomize build panic: %v", r))
 		}
 	}()
@@ -155,34 +167,19 @@ func (b *builder) problem(err error) *flux.Problem {
 
 // run runs kustomize on the overlay and takes the objects from its result.
 func (b *builder) run() (objects []flux.Object, err error) {
-	b.silenced = func() {}
-	var said strings.Builder
-	writer, flags := log.Writer(), log.Flags()
-	log.SetOutput(&said)
-	log.SetFlags(0)
+	said := b.listen()
 	defer func() {
-		log.SetOutput(writer)
-		log.SetFlags(flags)
-		b.silenced()
 		panicked := recover()
+		for _, line := range said(panicked != nil) {
+			b.notices = append(b.notices, Notice{Code: "kustomize", File: b.file, Text: oneLine(line)})
+		}
+		if _, ok := panicked.(needsToBeAlone); ok {
+			panic(panicked)
+		}
 		if panicked != nil {
 			err = fmt.Errorf("recovered from kustomize build panic: %v", panicked)
 		}
-		if b.customSchema || panicked != nil {
-			// The schema is global; the next build must not see what this
-			// one put there (S2.26).
-			openapi.ResetOpenAPI()
-		}
-		for line := range strings.Lines(said.String()) {
-			if strings.Contains(line, "'--reorder'") {
-				continue // of an option of the kustomize command, which nobody gave
-			}
-			b.notices = append(b.notices, Notice{Code: "kustomize", File: b.file, Text: oneLine(line)})
-		}
 	}()
-	// A schema of the repository adds to the built-in one, so that one has
-	// to be there first.
-	openapi.Schema()
 	kustomizer := krusty.MakeKustomizer(&krusty.Options{
 		Reorder:          krusty.ReorderOptionNone,
 		LoadRestrictions: kustypes.LoadRestrictionsNone,   // S2.33
@@ -336,47 +333,3 @@ func (b *builder) originMatters(manifest kustypes.Kustomization, objects []flux.
 // kustomizationFiles are the names of kustomization files, in the order in
 // which they are looked for (S2.1).
 var kustomizationFiles = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
-
-// inspect sees every file that kustomize reads. It notes the deprecated fields
-// of kustomization files, and silences kustomize, which prints them.
-func (b *builder) inspect(name string, data []byte) {
-	if !slices.Contains(kustomizationFiles, path.Base(name)) {
-		return
-	}
-	var k kustypes.Kustomization
-	if err := k.Unmarshal(data); err != nil {
-		return // kustomize reports it itself
-	}
-	if len(k.OpenAPI) > 0 {
-		b.customSchema = true
-	}
-	messages := k.CheckDeprecatedFields()
-	if messages == nil || len(*messages) == 0 {
-		return
-	}
-	b.silence()
-	for _, m := range *messages {
-		text, hint, _ := strings.Cut(strings.TrimPrefix(oneLine(m), "# Warning: "), ". ")
-		n := Notice{Code: "deprecated-field", File: name, Text: text, Hint: strings.TrimSuffix(hint, ".")}
-		if name == b.file && b.generated {
-			n.File = b.k.File
-		}
-		b.notices = append(b.notices, n)
-	}
-}
-
-// silence keeps kustomize from writing to the process's standard error until
-// the end of the run.
-func (b *builder) silence() {
-	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
-	if err != nil {
-		return // then its lines appear: a blemish, no failure
-	}
-	stderr, before := os.Stderr, b.silenced
-	os.Stderr = null
-	b.silenced = func() {
-		os.Stderr = stderr
-		_ = null.Close() // nothing was kept that could be lost
-		before()
-	}
-}

@@ -341,32 +341,6 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestConcurrent (S2.35): builds may be asked for at the same time.
-func TestConcurrent(t *testing.T) {
-	c := load(t, "testdata/s2.14-spec.txtar")
-	want, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := func(r build.Result) string { return string(txtar.Format(&txtar.Archive{Files: render(t, r, nil)})) }
-	texts := make(chan string)
-	for range 8 {
-		go func() {
-			result, err := build.Build(context.Background(), c.tree, c.k, build.Options{})
-			if err != nil {
-				texts <- err.Error()
-				return
-			}
-			texts <- text(result)
-		}()
-	}
-	for range 8 {
-		if got := <-texts; got != text(want) {
-			t.Errorf("got %s", got)
-		}
-	}
-}
-
 // TestGradeAPI builds all that the sample repository holds.
 func TestGradeAPI(t *testing.T) {
 	tree := os.DirFS("../../testdata/repos/grade-api")

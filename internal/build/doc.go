@@ -8,9 +8,9 @@
 // a build, except the clones that kustomize itself makes for a remote base
 // (S2.34) while that build runs.
 //
-// Kustomize keeps its schema in a global variable, so one build runs at a time
-// in the process (S2.35); Build may be called from many goroutines, which then
-// wait for each other. While kustomize runs on a file with deprecated fields,
+// Builds may be asked for from many goroutines and run side by side, except
+// those that touch what kustomize keeps in global variables: they run alone
+// (turns.go; S2.35). While kustomize runs on a file with deprecated fields,
 // os.Stderr and the log package's default writer are silenced: kustomize
 // prints to both, and what it prints is returned as notices instead. So
 // whoever owns the terminal must hold its own *os.File.

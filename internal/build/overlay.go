@@ -33,7 +33,9 @@ type overlay struct {
 	started time.Time
 	written map[string][]byte
 	content map[string][]byte
-	onRead  func(name string, data []byte)
+	// onRead is told what kustomize is about to read: the path in the tree, or
+	// nothing for a file of a clone, and the file's own name.
+	onRead func(name, base string, data []byte)
 }
 
 func newOverlay(tree fs.FS, clones bool) *overlay {
@@ -167,10 +169,14 @@ func (o *overlay) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) 
 func (o *overlay) ReadFile(name string) ([]byte, error) {
 	rel, ok := inTree(name)
 	if !ok {
-		if o.clone(name) {
-			return filesys.MakeFsOnDisk().ReadFile(name)
+		if !o.clone(name) {
+			return nil, outside("open", name)
 		}
-		return nil, outside("open", name)
+		data, err := filesys.MakeFsOnDisk().ReadFile(name)
+		if err == nil && o.onRead != nil {
+			o.onRead("", filepath.Base(name), data)
+		}
+		return data, err
 	}
 	return o.read(rel)
 }
@@ -197,7 +203,7 @@ func (o *overlay) read(rel string) ([]byte, error) {
 		}
 	}
 	if o.onRead != nil {
-		o.onRead(rel, data)
+		o.onRead(rel, path.Base(rel), data)
 	}
 	// Kustomize owns what it is given.
 	return bytes.Clone(data), nil

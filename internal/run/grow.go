@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/discover"
@@ -185,9 +186,31 @@ func (r *run) unmatched() []event.Failure {
 	return failures
 }
 
-// render runs kustomize for a node.
-func (r *run) render(ctx context.Context, n *node) []event.Failure {
-	result, err := build.Build(ctx, n.tree, n.Kustomization, build.Options{NoRemoteBases: r.options.NoRemoteBases})
+// render runs kustomize for nodes, side by side. The failures are in the order of
+// the nodes, as if they had been built one after the other.
+func (r *run) render(ctx context.Context, nodes ...*node) map[*node][]event.Failure {
+	type rendering struct {
+		result build.Result
+		err    error
+	}
+	renderings := make([]rendering, len(nodes))
+	var all sync.WaitGroup
+	for i, n := range nodes {
+		all.Go(func() {
+			defer recovered(&renderings[i].err)
+			renderings[i].result, renderings[i].err = build.Build(ctx, n.tree, n.Kustomization, build.Options{NoRemoteBases: r.options.NoRemoteBases})
+		})
+	}
+	all.Wait()
+	failures := map[*node][]event.Failure{}
+	for i, n := range nodes {
+		failures[n] = r.rendered(ctx, n, renderings[i].result, renderings[i].err)
+	}
+	return failures
+}
+
+// rendered takes what kustomize made of a node.
+func (r *run) rendered(ctx context.Context, n *node, result build.Result, err error) []event.Failure {
 	for _, notice := range result.Notices {
 		r.notice(event.Notice{Level: event.Warning, Code: notice.Code, Node: n.ID.String(), Object: n.other(notice.Object),
 			File: notice.File, Text: notice.Text, Hint: notice.Hint})
@@ -258,30 +281,44 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		r.nodes.add(child)
 		children = append(children, child)
 	}
+	faults := map[*node][]event.Failure{}
+	var buildable []*node
 	for _, child := range children {
 		if child.Spec.Suspend || child.deferred != "" {
 			continue
 		}
-		if fail := r.crossNamespace(child); fail != nil {
-			failures = append(failures, r.unbuilt(child, []event.Failure{*fail})...)
-			continue
+		ok := false
+		if faults[child], ok = r.prepare(ctx, child); ok {
+			buildable = append(buildable, child)
 		}
-		if !child.excluded {
-			failures = append(failures, r.readSpec(ctx, child)...)
-		}
-		tree, revision, fail := r.source(ctx, child)
-		if fail != nil {
-			faults := r.unbuilt(child, []event.Failure{*fail})
-			if !r.blamed[child.Source()] {
-				failures = append(failures, faults...)
-			}
-			r.blamed[child.Source()] = r.blamed[child.Source()] || len(faults) > 0
-			continue
-		}
-		child.tree, child.revision = tree, revision
-		failures = append(failures, r.render(ctx, child)...)
+	}
+	built := r.render(ctx, buildable...)
+	for _, child := range children {
+		failures = append(failures, slices.Concat(faults[child], built[child])...)
 	}
 	return children, failures
+}
+
+// prepare finds out what a child is built from. It cannot be built if that is not
+// ok.
+func (r *run) prepare(ctx context.Context, child *node) (failures []event.Failure, ok bool) {
+	if fail := r.crossNamespace(child); fail != nil {
+		return r.unbuilt(child, []event.Failure{*fail}), false
+	}
+	if !child.excluded {
+		failures = append(failures, r.readSpec(ctx, child)...)
+	}
+	tree, revision, fail := r.source(ctx, child)
+	if fail != nil {
+		faults := r.unbuilt(child, []event.Failure{*fail})
+		if !r.blamed[child.Source()] {
+			failures = append(failures, faults...)
+		}
+		r.blamed[child.Source()] = r.blamed[child.Source()] || len(faults) > 0
+		return failures, false
+	}
+	child.tree, child.revision = tree, revision
+	return failures, true
 }
 
 // unbuilt marks a node that cannot be built. One that --only or --skip leave out

@@ -22,7 +22,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 	madeUp := discover.DefaultRoot(entry, r.options.StateNamespace)
 	root := r.rootNode(madeUp)
 	r.root = madeUp.ID
-	if failures := r.render(ctx, root); len(failures) > 0 {
+	if failures := r.render(ctx, root)[root]; len(failures) > 0 {
 		r.nodes.add(root)
 		return nil, failures
 	}
@@ -49,7 +49,7 @@ func (r *run) plant(ctx context.Context) (*node, []event.Failure) {
 			return nil, []event.Failure{*fail}
 		}
 		root.tree = tree
-		if failures := r.render(ctx, root); len(failures) > 0 {
+		if failures := r.render(ctx, root)[root]; len(failures) > 0 {
 			r.nodes.add(root)
 			return nil, failures
 		}
