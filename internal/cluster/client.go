@@ -30,6 +30,15 @@ type retryingClient struct {
 	policy retry.Policy
 	// patience is how long one attempt may take.
 	patience time.Duration
+	// mapper is told of the first write.
+	mapper *mapper
+}
+
+// writes tells the mapper of a write, unless it is a dry run.
+func (c *retryingClient) writes(dryRun []string) {
+	if len(dryRun) == 0 {
+		c.mapper.wrote.Store(true)
+	}
 }
 
 func (c *retryingClient) do(ctx context.Context, may func(error) bool, request func(context.Context) error) error {
@@ -71,6 +80,7 @@ func (c *retryingClient) Watch(ctx context.Context, list client.ObjectList, opts
 }
 
 func (c *retryingClient) Patch(ctx context.Context, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+	c.writes((&client.PatchOptions{}).ApplyOptions(opts).DryRun)
 	may := notSent
 	if patch.Type() == types.ApplyPatchType {
 		may = repeatable
@@ -79,13 +89,16 @@ func (c *retryingClient) Patch(ctx context.Context, obj client.Object, patch cli
 }
 
 func (c *retryingClient) Create(ctx context.Context, obj client.Object, opts ...client.CreateOption) error {
+	c.writes((&client.CreateOptions{}).ApplyOptions(opts).DryRun)
 	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Create(ctx, obj, opts...) })
 }
 
 func (c *retryingClient) Update(ctx context.Context, obj client.Object, opts ...client.UpdateOption) error {
+	c.writes((&client.UpdateOptions{}).ApplyOptions(opts).DryRun)
 	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Update(ctx, obj, opts...) })
 }
 
 func (c *retryingClient) Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error {
+	c.writes((&client.DeleteOptions{}).ApplyOptions(opts).DryRun)
 	return c.do(ctx, notSent, func(ctx context.Context) error { return c.WithWatch.Delete(ctx, obj, opts...) })
 }

@@ -288,7 +288,7 @@ func (c *Cluster) Client(user string) (client.WithWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for %q: %w", user, err)
 	}
-	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, patience: c.patience}
+	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, patience: c.patience, mapper: c.mapper}
 	return c.clients[user], nil
 }
 

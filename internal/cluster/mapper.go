@@ -1,13 +1,17 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/restmapper"
@@ -15,71 +19,161 @@ import (
 	"github.com/sluicerun/sluice/internal/retry"
 )
 
-// negativeTTL is how long the answer "unknown kind" is believed. It is long
-// enough that the two thousand objects of one unknown kind do not ask two
-// thousand times, and shorter than the pause after which a caller asks again
-// because the definition has just been applied.
-const negativeTTL = 150 * time.Millisecond
+const (
+	// negativeTTL is how long the answer "unknown kind" is believed. It is long
+	// enough that the two thousand objects of one unknown kind do not ask two
+	// thousand times, and shorter than the pause after which a caller asks again
+	// because the definition has just been applied.
+	negativeTTL = 150 * time.Millisecond
+	// quietTTL takes its place as long as nothing has been written here: nobody
+	// waits then for a kind to come.
+	quietTTL = 10 * time.Second
+)
 
 // mapper knows the kinds that the server has. It learns all of them at the
 // first question, with the two requests of aggregated discovery, and again
 // when it is asked for one that it does not know.
 type mapper struct {
 	disco discovery.DiscoveryInterface
+	// wrote is set by the first write to the cluster.
+	wrote atomic.Bool
 
-	mu     sync.Mutex
-	inner  meta.RESTMapper
-	loaded time.Time
+	mu sync.Mutex
+	known
+}
+
+// known is what one discovery has brought.
+type known struct {
+	meta.RESTMapper
+	asked time.Time
+	// silent are the groups and versions of aggregated API servers that do
+	// not answer: what they serve is not known just now.
+	silent map[schema.GroupVersion]bool
 }
 
 var _ meta.RESTMapper = (*mapper)(nil)
 
-// current returns the mapper in use; older forces a refresh if what is known
-// was learned before that time. Concurrent callers share one refresh.
-func (m *mapper) current(older time.Time) (meta.RESTMapper, time.Time, error) {
+// current returns what is known; older forces a refresh if that was learned
+// before that time. Concurrent callers share one refresh.
+func (m *mapper) current(older time.Time) (known, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.inner != nil && m.loaded.After(older) {
-		return m.inner, m.loaded, nil
+	if m.RESTMapper != nil && m.asked.After(older) {
+		return m.known, nil
 	}
-	// The time before the question, since the answer may miss whatever
-	// comes after.
-	asked := time.Now()
-	var groups []*restmapper.APIGroupResources
+	var now known
 	err := retry.Do(context.Background(), requestRetry, func(context.Context, int) error {
 		var err error
-		if groups, err = restmapper.GetAPIGroupResources(m.disco); err != nil && !Transient(err) {
+		if now, err = discover(m.disco); err != nil && !Transient(err) {
 			return retry.Permanent(err)
 		}
 		return err
 	})
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("cannot ask the server for the kinds that it knows: %w", err)
+		return known{}, fmt.Errorf("cannot ask the server for the kinds that it knows: %w", err)
 	}
-	m.inner, m.loaded = restmapper.NewDiscoveryRESTMapper(groups), asked
-	return m.inner, m.loaded, nil
+	m.known = now
+	return now, nil
+}
+
+// discover asks the server once, whatever part of the answer is missing: an
+// aggregated API server that is down would not answer a second question a
+// moment later, and takes only its own kinds with it.
+func discover(disco discovery.DiscoveryInterface) (known, error) {
+	// The time before the question, since the answer may miss whatever
+	// comes after.
+	now := known{asked: time.Now(), silent: map[schema.GroupVersion]bool{}}
+	groups, lists, err := discovery.ServerGroupsAndResources(disco)
+	if failed := (*discovery.ErrGroupDiscoveryFailed)(nil); errors.As(err, &failed) {
+		for gv := range failed.Groups {
+			now.silent[gv] = true
+		}
+	} else if err != nil {
+		return known{}, err
+	}
+	resources := map[string][]metav1.APIResource{}
+	for _, list := range lists {
+		resources[list.GroupVersion] = list.APIResources
+	}
+	var all []*restmapper.APIGroupResources
+	for _, group := range groups {
+		of := &restmapper.APIGroupResources{Group: *group, VersionedResources: map[string][]metav1.APIResource{}}
+		for _, version := range group.Versions {
+			if list, ok := resources[version.GroupVersion]; ok {
+				of.VersionedResources[version.Version] = list
+			}
+		}
+		all = append(all, of)
+	}
+	now.RESTMapper = restmapper.NewDiscoveryRESTMapper(all)
+	return now, nil
+}
+
+// SilentError says that a kind is not known because the API server that its
+// group is delegated to does not answer. It counts as one of those for which
+// meta.IsNoMatchError holds.
+type SilentError struct {
+	GroupVersion schema.GroupVersion
+	// Err is the mapper's.
+	Err error
+}
+
+func (e *SilentError) Error() string {
+	return fmt.Sprintf("%v: the API server that %s is delegated to does not answer", e.Err, e.GroupVersion)
+}
+
+// Unwrap returns the mapper's error.
+func (e *SilentError) Unwrap() error { return e.Err }
+
+// Hint says what to do.
+func (e *SilentError) Hint() string {
+	return fmt.Sprintf("see the status of APIService %s.%s; the pods behind it may be down", e.GroupVersion.Version, e.GroupVersion.Group)
+}
+
+// explain says more of an unknown kind, if there is more to say.
+func (k *known) explain(err error) error {
+	var kind *meta.NoKindMatchError
+	if !errors.As(err, &kind) {
+		return err
+	}
+	var all []schema.GroupVersion
+	for gv := range k.silent {
+		if gv.Group == kind.GroupKind.Group && (len(kind.SearchedVersions) == 0 || slices.Contains(kind.SearchedVersions, gv.Version)) {
+			all = append(all, gv)
+		}
+	}
+	if len(all) == 0 {
+		return err
+	}
+	slices.SortFunc(all, func(a, b schema.GroupVersion) int { return cmp.Compare(a.Version, b.Version) })
+	return &SilentError{GroupVersion: all[0], Err: err}
 }
 
 // ask puts a question to the mapper in use, and again after a refresh if it
 // does not know the answer.
 func ask[T any](m *mapper, question func(meta.RESTMapper) (T, error)) (T, error) {
 	var none T
-	inner, loaded, err := m.current(time.Time{})
+	now, err := m.current(time.Time{})
 	if err != nil {
 		return none, err
 	}
-	answer, err := question(inner)
+	answer, err := question(now)
 	if err == nil || !meta.IsNoMatchError(err) {
 		return answer, err
 	}
-	if time.Since(loaded) < negativeTTL {
-		return none, err
+	believed := quietTTL
+	if m.wrote.Load() {
+		believed = negativeTTL
 	}
-	fresh, _, refreshErr := m.current(loaded)
+	if time.Since(now.asked) < believed {
+		return none, now.explain(err)
+	}
+	fresh, refreshErr := m.current(now.asked)
 	if refreshErr != nil {
 		return none, errors.Join(err, refreshErr)
 	}
-	return question(fresh)
+	answer, err = question(fresh)
+	return answer, fresh.explain(err)
 }
 
 func (m *mapper) KindFor(r schema.GroupVersionResource) (schema.GroupVersionKind, error) {
@@ -107,9 +201,9 @@ func (m *mapper) RESTMappings(gk schema.GroupKind, versions ...string) ([]*meta.
 }
 
 func (m *mapper) ResourceSingularizer(resource string) (string, error) {
-	inner, _, err := m.current(time.Time{})
+	now, err := m.current(time.Time{})
 	if err != nil {
 		return "", err
 	}
-	return inner.ResourceSingularizer(resource)
+	return now.ResourceSingularizer(resource)
 }

@@ -77,7 +77,27 @@ func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, fmt.Errorf("cannot %s: %w", doing, err)
 	}
+	state.fold()
 	return state, nil
+}
+
+// Root implements Store with one GET.
+func (s *ClusterStore) Root(ctx context.Context, root flux.ID) (*Root, error) {
+	doing := fmt.Sprintf("read the record of root %q", root)
+	cm := &corev1.ConfigMap{}
+	err := s.client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: RootName(root)}, cm)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, Access(err, doing, "get", configMaps, s.namespace)
+	}
+	r, err := decodeRoot(subject(cm), payload{data: cm.Data, binary: cm.BinaryData})
+	if err != nil {
+		return nil, fmt.Errorf("cannot %s: %w", doing, err)
+	}
+	r.stored = cm.ResourceVersion
+	return r, nil
 }
 
 // Save implements Store. The first write of all creates the namespace if it is missing.
@@ -87,7 +107,11 @@ func (s *ClusterStore) Save(ctx context.Context, r *Record) error {
 		return err
 	}
 	cm := s.configMap(RecordName(r.ID), KindKustomization, r.ID, r.Root, p)
-	return s.write(ctx, fmt.Sprintf("save the record of Kustomization %q", r.ID), cm, &r.stored)
+	if err := s.write(ctx, fmt.Sprintf("save the record of Kustomization %q", r.ID), cm, &r.stored); err != nil {
+		return err
+	}
+	r.keep()
+	return nil
 }
 
 // SaveRoot implements Store. The first write of all creates the namespace if it is missing.

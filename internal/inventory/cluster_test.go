@@ -107,6 +107,14 @@ func TestStoreKeepsWhatIsSaved(t *testing.T) {
 		root.Begin(Run{Commit: "abc"})
 		must(t, s.SaveRoot(ctx, root))
 
+		alone, err := open().Root(ctx, rootID)
+		must(t, err)
+		if !alone.Stored() || alone.Path != root.Path || alone.Started.Commit != "abc" {
+			t.Errorf("the root by itself is %+v", alone)
+		}
+		if none, err := open().Root(ctx, appsID); none != nil || err != nil {
+			t.Errorf("a root that was never saved is %+v, %v", none, err)
+		}
 		state, err = open().Load(ctx, rootID)
 		must(t, err)
 		if got := state.Records[small.ID]; got == nil || !slices.Equal(got.Entries, small.Entries) || !got.Stored() {

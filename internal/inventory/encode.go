@@ -30,6 +30,10 @@ const (
 	recordKey     = "record.json"
 	entriesKey    = "inventory.json"
 	entriesGzipID = "inventory.json.gz"
+	// confirmedKey is what the record of a root has beside its head, compressed likewise. A sluice that does not know it reads the
+	// records it is about as they were saved last, which makes them older and no less true, and drops it when it saves the root.
+	confirmedKey    = "confirmed.json"
+	confirmedGzipID = "confirmed.json.gz"
 )
 
 const (
@@ -172,6 +176,12 @@ func (r *Record) Check() error {
 	return err
 }
 
+// Check reports whether the root can be stored, before anything is written.
+func (r *Root) Check() error {
+	_, err := r.encode()
+	return err
+}
+
 // schema is the version of the stored form that the record needs.
 func (r *Record) schema() int {
 	for _, e := range r.Entries {
@@ -182,7 +192,8 @@ func (r *Record) schema() int {
 	return schemaFirst
 }
 
-func (r *Record) encode() (payload, error) {
+// head is the record as it is stored, without its entries.
+func (r *Record) head() recordJSON {
 	w := recordJSON{
 		header: header{SchemaVersion: r.schema(), ToolVersion: r.ToolVersion},
 		ID:     r.ID.String(), Root: r.Root.String(), Parent: idString(r.Parent), Path: r.Path,
@@ -197,18 +208,33 @@ func (r *Record) encode() (payload, error) {
 	if len(w.History) > HistorySize {
 		w.History = w.History[:HistorySize]
 	}
-	head, err := json.MarshalIndent(w, "", "  ")
+	return w
+}
+
+func (r *Record) encode() (payload, error) {
+	head, err := json.MarshalIndent(r.head(), "", "  ")
 	if err != nil {
 		return payload{}, fmt.Errorf("record of Kustomization %q: %w", r.ID, err)
 	}
 	p := payload{data: map[string]string{recordKey: string(head)}}
 	body, err := json.Marshal(entriesJSON{Entries: append([]Entry{}, r.Entries...)})
+	if err == nil {
+		err = p.put(entriesKey, entriesGzipID, body)
+	}
 	if err != nil {
 		return payload{}, fmt.Errorf("inventory of Kustomization %q: %w", r.ID, err)
 	}
+	if size := p.size(); size > MaxStored {
+		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: size}
+	}
+	return p, nil
+}
+
+// put adds a part, compressed under a key of its own if it is large.
+func (p *payload) put(key, packedKey string, body []byte) error {
 	if len(body) < compressFrom {
-		p.data[entriesKey] = string(body)
-		return p, nil
+		p.data[key] = string(body)
+		return nil
 	}
 	var packed bytes.Buffer
 	zip, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
@@ -219,13 +245,33 @@ func (r *Record) encode() (payload, error) {
 		err = zip.Close()
 	}
 	if err != nil {
-		return payload{}, fmt.Errorf("compress the inventory of Kustomization %q: %w", r.ID, err)
+		return fmt.Errorf("compress it: %w", err)
 	}
-	p.binary = map[string][]byte{entriesGzipID: packed.Bytes()}
-	if size := p.size(); size > MaxStored {
-		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: size}
+	p.binary = map[string][]byte{packedKey: packed.Bytes()}
+	return nil
+}
+
+// part returns what put added, nil if nothing.
+func (p payload) part(key, packedKey string) ([]byte, error) {
+	packed, ok := p.binary[packedKey]
+	if !ok {
+		if plain, ok := p.data[key]; ok {
+			return []byte(plain), nil
+		}
+		return nil, nil
 	}
-	return p, nil
+	zip, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", packedKey, err)
+	}
+	body, err := io.ReadAll(io.LimitReader(zip, maxInflated+1))
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", packedKey, err)
+	}
+	if len(body) > maxInflated {
+		return nil, fmt.Errorf("%q holds more than %d bytes", packedKey, maxInflated)
+	}
+	return body, nil
 }
 
 func decodeRecord(object string, p payload) (*Record, error) {
@@ -272,22 +318,11 @@ func decodeRecord(object string, p payload) (*Record, error) {
 }
 
 func decodeEntries(p payload) ([]Entry, error) {
-	var body []byte
-	if packed, ok := p.binary[entriesGzipID]; ok {
-		zip, err := gzip.NewReader(bytes.NewReader(packed))
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", entriesGzipID, err)
-		}
-		body, err = io.ReadAll(io.LimitReader(zip, maxInflated+1))
-		if err != nil {
-			return nil, fmt.Errorf("%q: %w", entriesGzipID, err)
-		}
-		if len(body) > maxInflated {
-			return nil, fmt.Errorf("%q holds more than %d bytes", entriesGzipID, maxInflated)
-		}
-	} else if plain, ok := p.data[entriesKey]; ok {
-		body = []byte(plain)
-	} else {
+	body, err := p.part(entriesKey, entriesGzipID)
+	if err != nil {
+		return nil, err
+	}
+	if body == nil {
 		return nil, fmt.Errorf("neither %q nor %q is there", entriesKey, entriesGzipID)
 	}
 	var w entriesJSON
@@ -318,6 +353,15 @@ func (r *Root) encode() (payload, error) {
 		return payload{}, fmt.Errorf("record of root %q: %w", r.ID, err)
 	}
 	p := payload{data: map[string]string{recordKey: string(head)}}
+	if len(r.Confirmed) > 0 {
+		body, err := encodeConfirmed(r.Confirmed)
+		if err == nil {
+			err = p.put(confirmedKey, confirmedGzipID, body)
+		}
+		if err != nil {
+			return payload{}, fmt.Errorf("record of root %q: %w", r.ID, err)
+		}
+	}
 	if size := p.size(); size > MaxStored {
 		return payload{}, fmt.Errorf("the record of root %q with %d Kustomizations takes %d bytes, more than the %d that a ConfigMap can hold",
 			r.ID, len(r.Nodes), size, MaxStored)
@@ -335,7 +379,11 @@ func decodeRoot(object string, p payload) (*Root, error) {
 	var err1, err2 error
 	r.ID, err1 = flux.ParseID(w.ID)
 	r.Nodes, err2 = parseIDs(w.Nodes)
-	if err := errors.Join(err1, err2); err != nil {
+	body, err3 := p.part(confirmedKey, confirmedGzipID)
+	if body != nil {
+		r.Confirmed, err3 = decodeConfirmed(body)
+	}
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, &DamagedError{Object: object, Err: err}
 	}
 	return r, nil

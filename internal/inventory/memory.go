@@ -35,7 +35,25 @@ func (m *MemoryStore) Load(_ context.Context, root flux.ID) (*State, error) {
 			return nil, err
 		}
 	}
+	state.fold()
 	return state, nil
+}
+
+// Root implements Store.
+func (m *MemoryStore) Root(_ context.Context, root flux.ID) (*Root, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name := RootName(root)
+	o, ok := m.objects[name]
+	if !ok {
+		return nil, nil
+	}
+	r, err := decodeRoot("memory/"+name, o.payload)
+	if err != nil {
+		return nil, err
+	}
+	r.stored = o.version
+	return r, nil
 }
 
 // Save implements Store.
@@ -44,7 +62,11 @@ func (m *MemoryStore) Save(_ context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	return m.write(RecordName(r.ID), memoryObject{payload: p, kind: KindKustomization, id: r.ID, root: r.Root}, &r.stored)
+	if err := m.write(RecordName(r.ID), memoryObject{payload: p, kind: KindKustomization, id: r.ID, root: r.Root}, &r.stored); err != nil {
+		return err
+	}
+	r.keep()
+	return nil
 }
 
 // SaveRoot implements Store.
@@ -124,6 +146,7 @@ func (s *State) add(object, kind string, id, owner, root flux.ID, p payload, ver
 			return err
 		}
 		r.stored = version
+		r.keep()
 		s.Records[r.ID] = r
 	case kind == KindKustomization:
 		s.Foreign[id] = owner

@@ -1,6 +1,8 @@
 package inventory
 
 import (
+	"crypto/sha256"
+	"maps"
 	"slices"
 	"time"
 
@@ -69,15 +71,18 @@ type Record struct {
 	// Marker is what protected the Kustomization's own manifest from pruning, as flux.PruneMarker says it (S5.9).
 	Marker string
 
-	// Updated is when the record was last saved; ToolVersion is what saved it. The caller sets both.
+	// Updated is when the record was last saved, or confirmed in place of that; ToolVersion is what saved it. The caller sets both.
 	Updated     time.Time
 	ToolVersion string
 
 	// History holds at most HistorySize snapshots, newest first (S1.15). Its Upsert method keeps it so.
 	History meta.History
 
-	// stored is the version of the stored form that this record was read from or saved as.
+	// stored is the version of the stored form that this record was read from or saved as; saved is what Updated was there, and
+	// said the sum of what it said.
 	stored string
+	saved  time.Time
+	said   [sha256.Size]byte
 }
 
 // NewRecord returns a record without entries for a Kustomization of a root.
@@ -140,6 +145,9 @@ type Root struct {
 	// Nodes lists the Kustomizations of the last run that began to write, sorted by id.
 	Nodes []flux.ID
 
+	// Confirmed holds what Confirm noted of records that were not saved. After a Load the records hold it, too.
+	Confirmed map[flux.ID]Confirmation
+
 	// Updated is when the record was last saved; ToolVersion is what saved it. The caller sets both.
 	Updated     time.Time
 	ToolVersion string
@@ -185,6 +193,7 @@ func (r *Root) End(result Result, at time.Time) {
 func (r *Root) Renamed(id flux.ID) *Root {
 	c := r.Clone()
 	c.ID, c.stored, c.Updated = id, "", time.Time{}
+	c.Confirmed = nil // the records are saved as this root's, and say it then
 	return c
 }
 
@@ -195,6 +204,7 @@ func (r *Root) Stored() bool { return r.stored != "" }
 func (r *Root) Clone() *Root {
 	c := *r
 	c.Nodes = append([]flux.ID(nil), r.Nodes...)
+	c.Confirmed = maps.Clone(r.Confirmed)
 	c.History = append([]Run(nil), r.History...)
 	return &c
 }

@@ -16,6 +16,8 @@ import (
 type Store interface {
 	// Load returns everything stored of a root. It writes nothing. A root that was never saved gives an empty State.
 	Load(ctx context.Context, root flux.ID) (*State, error)
+	// Root returns a root without its records; nil if it was never saved. It writes nothing.
+	Root(ctx context.Context, root flux.ID) (*Root, error)
 	// Save creates or updates a record.
 	Save(ctx context.Context, r *Record) error
 	// Delete removes a record. One that is not stored is no error.

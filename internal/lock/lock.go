@@ -166,6 +166,13 @@ type observed struct {
 // try makes one attempt. It returns the Lease if it was taken, with the time before the request that took it, else what is in
 // the way. seen is what was in the way before, nil at the first attempt.
 func (s *session) try(ctx context.Context, seen *observed) (*coordinationv1.Lease, time.Time, *observed, error) {
+	if seen == nil {
+		// Most often there is none, since a run that ends deletes its own.
+		lease, sent, err := s.create(ctx)
+		if !apierrors.IsAlreadyExists(err) && !apierrors.IsForbidden(err) {
+			return lease, sent, nil, err
+		}
+	}
 	for {
 		var live coordinationv1.Lease
 		err := s.client.Get(ctx, s.key(), &live)

@@ -39,6 +39,10 @@ type working struct {
 	// writing is set from the first write on: what the cluster says may
 	// change from then on.
 	writing bool
+	// begun is set once the root's record says that this run writes; beginning
+	// guards it.
+	begun     bool
+	beginning sync.Mutex
 	// ends is written by the one goroutine that hears of ends.
 	ends map[flux.ID]event.NodeFinished
 	// scheduled are the nodes whose steps the schedule has, and toBuild those of

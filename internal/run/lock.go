@@ -28,7 +28,7 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 	if failures := r.upToDate(ctx); len(failures) > 0 {
 		return failures
 	}
-	return r.begin(ctx)
+	return r.undertake(ctx)
 }
 
 // acquire takes the lock of a root.
@@ -60,11 +60,11 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 // read, most likely the one whose lock this run waited for, and if so makes the
 // plan anew.
 func (r *run) upToDate(ctx context.Context) []event.Failure {
-	fresh, err := r.store.Load(ctx, r.root)
+	fresh, err := r.store.Root(ctx, r.root)
 	if err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	if updated(fresh).Equal(updated(r.state)) {
+	if updated(fresh).Equal(updated(r.state.Root)) {
 		return nil
 	}
 	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
@@ -76,17 +76,19 @@ func (r *run) upToDate(ctx context.Context) []event.Failure {
 	return nil
 }
 
-// updated is when the root's record was last written; zero if never.
-func updated(s *inventory.State) time.Time {
-	if s.Root == nil {
+// updated is when a root's record was last written; zero if never.
+func updated(root *inventory.Root) time.Time {
+	if root == nil {
 		return time.Time{}
 	}
-	return s.Root.Updated
+	return root.Updated
 }
 
-// begin stores that this run begins to write. A conflict means that somebody
-// wrote without the lock.
-func (r *run) begin(ctx context.Context) []event.Failure {
+// undertake notes that this run is the one that writes now. If it is planned to
+// write, that is stored at once; else before the first write, if there should be
+// one after all.
+func (r *run) undertake(ctx context.Context) []event.Failure {
+	quiet := r.quiet()
 	root := r.state.Root
 	if root == nil {
 		root = &inventory.Root{ID: r.root}
@@ -100,16 +102,13 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 	}
 	root.Updated, root.ToolVersion = time.Now().UTC(), r.options.Version
 	root.Begin(inventory.Run{Revision: r.commit.Revision, Commit: r.commit.Hash, Started: root.Updated, RunURL: r.options.RunURL, Actor: r.options.Actor})
-	if err := r.store.SaveRoot(ctx, root); err != nil {
-		f := r.failure(ctx, "record", nil, err)
-		if _, ok := as[*inventory.ConflictError](err); ok {
-			f.Phase, f.Reason = "lock", "StalePlan"
-			f.Text = "another run of this root wrote while this one was planning: " + f.Text
-			f.Hint = "run again"
-		}
-		return []event.Failure{f}
-	}
 	r.state.Root = root
+	if quiet {
+		return nil
+	}
+	if failures := r.begin(ctx); len(failures) > 0 {
+		return failures
+	}
 	if failures := r.takePlace(ctx); len(failures) > 0 {
 		return failures
 	}

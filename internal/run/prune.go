@@ -80,6 +80,9 @@ func (r *run) prune(ctx context.Context) []event.Failure {
 	var results []prune.Result
 	var failures []event.Failure
 	if final.Objects() > 0 {
+		if failures := r.begin(ctx); len(failures) > 0 {
+			return failures
+		}
 		began := time.Now()
 		r.emit(event.PruneStarted{At: now(), Objects: final.Objects()})
 		results, err = prune.Delete(ctx, final.Deletions, prune.Options{Client: r.pruneClient, Own: r.ownClient, Report: r.pruned})

@@ -205,6 +205,11 @@ func (r *run) adoptLeft() {
 // saveLeft stores what adoptLeft took over, before the record of the one that held
 // it: without a record, that one would be asked for it again.
 func (r *run) saveLeft(ctx context.Context) []event.Failure {
+	if len(r.left) > 0 {
+		if failures := r.begin(ctx); len(failures) > 0 {
+			return failures
+		}
+	}
 	for ; len(r.left) > 0; r.left = r.left[1:] {
 		if err := r.saveRecord(ctx, r.left[0], time.Now().UTC()); err != nil {
 			return r.failuresOf(ctx, "record", nil, err)

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,7 +16,10 @@ import (
 
 // A record goes through a run like this: recall reads it or makes a new one;
 // intend widens it before the first object is touched; save narrows it to what
-// pruning has left, and notes how the run ended.
+// pruning has left, and notes how the run ended. One that says all that by itself
+// is not written: the root's record confirms it. The root's own is written before
+// anything else, to tell of a run that was cut off, and at the end; a run that
+// finds nothing to write tells of itself only then.
 
 // intentGrace is how long the write of a record may go on after the end of the
 // run's context.
@@ -24,15 +28,18 @@ const intentGrace = 2 * time.Second
 // intend stores, before a node's objects are touched, all that it has and all
 // that it is about to have. A record that says so already is not written.
 func (r *run) intend(ctx context.Context, n *node) error {
+	if n.recorded() && n.attempts == 1 {
+		n.record.SetSpec(n.Kustomization)
+		return nil
+	}
+	if failures := r.begin(ctx); len(failures) > 0 {
+		return &failed{failures}
+	}
 	record := n.record
 	before := record.Clone()
 	record.SetSpec(n.Kustomization)
 	record.Entries = inventory.Union(record.Entries, n.desiredEntries())
 	record.Result = inventory.Applying
-	if record.Stored() && len(record.Entries) == len(before.Entries) && before.Result == inventory.Ready && !n.willChange() {
-		record.Result = before.Result
-		return nil
-	}
 	// A write that is torn leaves a record that this run cannot write again.
 	whole, cancel := retry.Outlive(ctx, intentGrace)
 	defer cancel()
@@ -40,6 +47,46 @@ func (r *run) intend(ctx context.Context, n *node) error {
 		n.record = before
 		return err
 	}
+	return nil
+}
+
+// recorded says whether a node's turn touches nothing that its record does not
+// tell of: the plan has nothing to do for it, and its last run ended well.
+func (n *node) recorded() bool {
+	r := n.record
+	return r.Stored() && r.Result == inventory.Ready && n.deferred == "" && !n.willChange() &&
+		len(inventory.Union(r.Entries, n.desiredEntries())) == len(r.Entries)
+}
+
+// quiet says whether the run, as it is planned, writes nothing but how it ended.
+func (r *run) quiet() bool {
+	if r.state.Root == nil || r.doomed > 0 || len(r.renames)+len(r.left) > 0 {
+		return false
+	}
+	return !slices.ContainsFunc(r.sorted(), func(n *node) bool { return !n.excluded && !n.Spec.Suspend && !n.recorded() })
+}
+
+// begin stores that this run begins to write, before its first write to anything
+// but the lock. Later calls do nothing. A conflict means that somebody wrote
+// without the lock.
+func (r *run) begin(ctx context.Context) []event.Failure {
+	r.beginning.Lock()
+	defer r.beginning.Unlock()
+	if r.begun {
+		return nil
+	}
+	whole, cancel := retry.Outlive(ctx, intentGrace)
+	defer cancel()
+	if err := r.store.SaveRoot(whole, r.state.Root); err != nil {
+		f := r.failure(ctx, "record", nil, err)
+		if _, ok := as[*inventory.ConflictError](err); ok {
+			f.Phase, f.Reason = "lock", "StalePlan"
+			f.Text = "another run of this root wrote while this one was planning: " + f.Text
+			f.Hint = "run again"
+		}
+		return []event.Failure{f}
+	}
+	r.begun = true
 	return nil
 }
 
@@ -71,7 +118,23 @@ func (n *node) settle(results []apply.Result) {
 // that a run has ended, all others do.
 func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 	at := time.Now().UTC()
+	root := r.state.Root
 	var writes []func() error
+	write := func(record *inventory.Record) {
+		delete(root.Confirmed, record.ID)
+		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
+	}
+	// conclude notes how a node ended, and saves that unless the root can say it.
+	var confirmed []*inventory.Record
+	conclude := func(n *node) {
+		r.conclude(n.record, n, at)
+		n.record.Updated = at
+		if root.Confirm(n.record) {
+			confirmed = append(confirmed, n.record)
+			return
+		}
+		write(n.record)
+	}
 	narrowed := map[string]bool{}
 	for _, after := range r.narrow {
 		narrowed[after.ID.String()] = true
@@ -80,38 +143,41 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 		if n != nil {
 			record = n.record
 		}
-		if record == nil {
-			continue
-		}
-		if after.Delete {
+		switch {
+		case record == nil:
+		case after.Delete:
+			delete(root.Confirmed, record.ID)
 			writes = append(writes, func() error { return r.store.Delete(ctx, record) })
-			continue
+		case n == nil:
+			if record.Entries = after.Entries; !record.Says() {
+				write(record)
+			}
+		default:
+			record.Entries = after.Entries
+			conclude(n)
 		}
-		record.Entries = after.Entries
-		if n != nil {
-			r.conclude(record, n)
-		}
-		writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
 	}
 	for _, n := range r.sorted() {
-		if narrowed[n.ID.String()] || n.record == nil || n.excluded {
-			continue
-		}
-		if n.started.IsZero() {
+		switch {
+		case narrowed[n.ID.String()] || n.record == nil || n.excluded:
+		case n.started.IsZero():
 			if r.delivered(n) && n.record.Stored() && n.record.SetSpec(n.Kustomization) {
-				writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
+				write(n.record)
 			}
-			continue
+		case n.record.Stored() || len(n.record.Entries) > 0:
+			conclude(n)
 		}
-		r.conclude(n.record, n)
-		if n.record.Stored() || len(n.record.Entries) > 0 {
-			writes = append(writes, func() error { return r.saveRecord(ctx, n.record, at) })
+	}
+	root.Updated = at
+	root.End(rootResults[verdict], at)
+	if root.Check() != nil {
+		// Confirmations of very many do not fit; then each says it itself.
+		root.Confirmed = nil
+		for _, record := range confirmed {
+			write(record)
 		}
 	}
 	errs := inParallel(savers, writes)
-	root := r.state.Root
-	root.Updated = at
-	root.End(rootResults[verdict], at)
 	errs = append(errs, r.store.SaveRoot(ctx, root))
 	return errors.Join(errs...)
 }
@@ -145,7 +211,7 @@ func inParallel(most int, all []func() error) []error {
 }
 
 // conclude notes in a node's record how its run ended.
-func (r *run) conclude(record *inventory.Record, n *node) {
+func (r *run) conclude(record *inventory.Record, n *node, at time.Time) {
 	end, ok := r.ends[n.ID]
 	if !ok {
 		return
@@ -163,7 +229,7 @@ func (r *run) conclude(record *inventory.Record, n *node) {
 	}
 	if digest, ok := n.digest(); ok && status != "" {
 		record.Digest = digest
-		record.History.Upsert(digest, time.Now().UTC(), end.Duration, status, map[string]string{"revision": n.revision})
+		record.History.Upsert(digest, at, end.Duration, status, map[string]string{"revision": n.revision})
 	}
 }
 

@@ -32,7 +32,7 @@ func TestConclude(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.ends[n.ID] = event.NodeFinished{Result: result, Duration: time.Second}
-		r.conclude(record, n)
+		r.conclude(record, n, time.Now())
 	}
 	check := func(what string, want ...string) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestConclude(t *testing.T) {
 	}
 	n.built, n.objects, n.sum = false, nil, ""
 	r.ends[n.ID] = event.NodeFinished{Result: event.Failed}
-	r.conclude(record, n)
+	r.conclude(record, n, time.Now())
 	check("not built", inventory.StatusFailed, inventory.StatusPruneFailed, inventory.StatusHealthCheckFailed, inventory.StatusSucceeded)
 	if count := record.History[0].TotalReconciliations; count != 1 {
 		t.Errorf("a build that failed is counted: %d", count)
