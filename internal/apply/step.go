@@ -38,6 +38,12 @@ type step struct {
 
 // rehearse decides what has to be done to an object, writing nothing.
 func (r *runner) rehearse(ctx context.Context, st *step) {
+	if r.options.Known != nil {
+		if ref, ok := r.options.Known(st.object); ok {
+			r.done(st, Unchanged, "", ref)
+			return
+		}
+	}
 	var rc *rehearse.Client
 	var entry *ssa.ChangeSetEntry
 	err := retry.Do(ctx, objectRetry, func(ctx context.Context, _ int) error {

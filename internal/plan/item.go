@@ -35,6 +35,8 @@ type item struct {
 	live     *rehearse.Answer
 	unlisted bool
 	dryRun   *rehearse.Answer
+	// let is set if live was let go of, since it is provably as desired.
+	let bool
 	// absent is set if the object cannot exist, since its kind or its
 	// namespace does not.
 	absent bool
@@ -61,8 +63,8 @@ func (it *item) key() client.ObjectKey { return client.ObjectKeyFromObject(it.ob
 func (it *item) set(action Action, reason string) {
 	it.err = nil
 	it.change = Change{Node: it.node.ID, Object: it.object, Ref: it.object.Ref(), Action: action, Reason: reason}
-	if it.live != nil {
-		it.change.Live = it.live.Object
+	if it.live != nil && it.live.Object != nil {
+		it.change.Live, it.change.Version = it.live.Object, it.live.Object.GetResourceVersion()
 	}
 	if it.dryRun != nil && it.dryRun.Object != nil {
 		it.change.Ref = flux.RefOf(it.dryRun.Object)
@@ -158,14 +160,37 @@ func (r *run) judge(ctx context.Context, items []*item) {
 	})
 }
 
+// prove plans an item as Unchanged whose live object shows that by itself, and
+// reports whether it does.
+func (r *run) prove(it *item) bool {
+	if it.live == nil || it.live.Object == nil ||
+		!provenUnchanged(it.object.Unstructured, it.live.Object, it.node.Rules.SSA, r.options.Owner.Field) {
+		return false
+	}
+	it.dryRun = it.live
+	it.set(Unchanged, "")
+	it.letGo()
+	return true
+}
+
+// letGo forgets the live object of an item that is as desired: of thousands, it
+// is most of what a plan would hold in memory. Those that apply may have to wait
+// for are kept, none of which is in a namespace (S4.11), and those whose values
+// reports must know in order to hide them.
+func (it *item) letGo() {
+	if !it.namespaced || it.gvk == secretGVK {
+		return
+	}
+	it.let = true
+	it.live, it.dryRun, it.change.Live, it.change.Merged = nil, nil, nil, nil
+}
+
 // classify finds out what the apply of one object would do.
 func (r *run) classify(ctx context.Context, it *item) {
 	if it.live == nil && !it.unlisted {
 		it.live = rehearse.Ask(ctx, it.client, it.object.Unstructured, it.key())
 	}
-	if it.live != nil && it.live.Object != nil && provenUnchanged(it.object.Unstructured, it.live.Object, it.node.Rules.SSA, r.options.Owner.Field) {
-		it.dryRun = it.live
-		it.set(Unchanged, "")
+	if r.prove(it) {
 		return
 	}
 	live := it.live

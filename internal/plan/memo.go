@@ -19,7 +19,11 @@ type memo struct {
 }
 
 type entry struct {
-	desired      *unstructured.Unstructured
+	desired *unstructured.Unstructured
+	// known is set if the object is as desired and no answers were kept; ref
+	// is then what the cluster calls it.
+	known        bool
+	ref          flux.Ref
 	live, dryRun *rehearse.Answer
 }
 
@@ -29,7 +33,7 @@ func (p *Plan) remember(it *item, s *supply) {
 		m = &memo{entries: map[flux.Ref]*entry{}}
 		p.memos[it.node.ID] = m
 	}
-	e := &entry{desired: it.object.Unstructured, live: it.live, dryRun: it.dryRun}
+	e := &entry{desired: it.object.Unstructured, known: it.let, ref: it.change.Ref, live: it.live, dryRun: it.dryRun}
 	switch {
 	case it.absent || it.unserved != nil:
 		e.live, e.dryRun = &rehearse.Answer{}, nil
@@ -38,6 +42,24 @@ func (p *Plan) remember(it *item, s *supply) {
 		return
 	}
 	m.entries[it.object.Ref()] = e
+}
+
+// Known says, once, of an object of a node that its apply need not look at it: it
+// was proven to be as desired. The reference is what the cluster calls it. The
+// object must be the one that was planned, not a copy. Calls may overlap.
+func (p *Plan) Known(node flux.ID, o flux.Object) (flux.Ref, bool) {
+	m := p.memos[node]
+	if m == nil {
+		return flux.Ref{}, false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e := m.entries[o.Ref()]
+	if e == nil || !e.known || e.desired != o.Unstructured {
+		return flux.Ref{}, false
+	}
+	e.known = false
+	return e.ref, true
 }
 
 // Client returns a client for the apply of one node. It answers the read and

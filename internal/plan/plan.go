@@ -94,11 +94,14 @@ type Change struct {
 	Fields []Field
 	// Images are the container images that differ.
 	Images []Image
-	// Live is the object in the cluster, nil if there is none or it was not
-	// read. Merged is what the apply would make of it, as the server says;
-	// nil if it has not said. Both may hold secret values, and neither may
-	// be changed.
+	// Live is the object in the cluster, nil if there is none, if it was not
+	// read, or if nothing but that it is unchanged had to be known of it. Merged
+	// is what the apply would make of it, as the server says; nil if it has not
+	// said. Both may hold secret values, and neither may be changed.
 	Live, Merged *unstructured.Unstructured
+	// Version is the resource version of the object in the cluster, also of one
+	// that Live does not hold; empty if there is none, or it was not read.
+	Version string
 }
 
 // Image is a container whose image changes. Old is empty for a new container.
@@ -112,6 +115,8 @@ type Plan struct {
 	// Changes holds every object, in the order of the nodes and of their
 	// objects. Objects that could not be judged are missing.
 	Changes []Change
+	// Unlisted tells where users may not list, in a fixed order.
+	Unlisted []Unlisted
 
 	memos map[flux.ID]*memo
 }
@@ -187,8 +192,10 @@ type run struct {
 	options Options
 	items   []*item
 	supply  *supply
-	stop    context.CancelCauseFunc
-	done    progress
+	// unlisted is for Plan.Unlisted.
+	unlisted []Unlisted
+	stop     context.CancelCauseFunc
+	done     progress
 }
 
 func (r *run) add(n *Node) error {
@@ -229,7 +236,7 @@ func (r *run) each(ctx context.Context, n int, fn func(i int)) {
 
 // result excuses what must wait, and collects the rest.
 func (r *run) result() (*Plan, error) {
-	p := &Plan{memos: map[flux.ID]*memo{}}
+	p := &Plan{memos: map[flux.ID]*memo{}, Unlisted: r.unlisted}
 	var errs Errors
 	r.supply.learn(r.items)
 	for _, it := range r.items {

@@ -3,6 +3,9 @@ package plan
 import (
 	"cmp"
 	"context"
+	"errors"
+	"maps"
+	"net/url"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -10,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
@@ -17,16 +21,34 @@ import (
 )
 
 const (
-	// worthAList is how many objects of a kind make one LIST cheaper than as
-	// many GETs, for which the server need not look through all objects of
-	// the kind.
-	worthAList = 4
+	// worthAList is how many objects of a kind are read with a LIST: one costs a
+	// single request either way, and a GET spares the server looking through
+	// all objects of the kind. From two on a LIST makes the number of requests
+	// that of the kinds, however many objects there are.
+	worthAList = 2
 	// pageSize is how many objects a LIST brings at a time.
 	pageSize = 500
-	// maxNames is how many Kustomizations a selector names; the address of a
-	// request has a limit.
-	maxNames = 50
+	// longestSelector is how many bytes of Kustomizations' names one LIST
+	// selects by, as they stand in its address. Proxies before an API server
+	// accept addresses of 8 KiB, sometimes no longer ones. A run of more
+	// Kustomizations than that, a few hundred, asks more than once: a LIST that
+	// selects less sharply would bring what other roots have.
+	longestSelector = 4 << 10
 )
+
+// Unlisted tells that a user may not list a kind as widely as the plan would
+// have liked to, so that more requests were needed.
+type Unlisted struct {
+	// User is whose rights they are, as in Node; Kind is what it may not list.
+	User string
+	Kind schema.GroupVersionKind
+	// Everywhere is set if it was refused for the whole cluster; then lists of
+	// single namespaces were tried. Else it was refused for the one Namespace.
+	Everywhere bool
+	Namespace  string
+	// Requests is how many were sent in place of one.
+	Requests int
+}
 
 // batch are items of one kind that one LIST may bring.
 type batch struct {
@@ -35,7 +57,8 @@ type batch struct {
 	items        []*item
 }
 
-// read fills in the live objects, as far as lists can.
+// read fills in the live objects, as far as lists can. What they show to be as
+// desired is settled there and then, so that it need not be kept.
 func (r *run) read(ctx context.Context, items []*item) {
 	type id struct {
 		access, user string
@@ -57,110 +80,190 @@ func (r *run) read(ctx context.Context, items []*item) {
 	slices.SortStableFunc(batches, func(a, b *batch) int {
 		return cmp.Or(cmp.Compare(a.access, b.access), cmp.Compare(a.user, b.user), cmp.Compare(a.gvk.String(), b.gvk.String()))
 	})
-	r.each(ctx, len(batches), func(i int) { r.list(ctx, batches[i]) })
+	unlisted := make([]*Unlisted, len(batches))
+	r.each(ctx, len(batches), func(i int) { unlisted[i] = r.list(ctx, batches[i]) })
+	for _, u := range unlisted {
+		if u != nil {
+			r.unlisted = append(r.unlisted, *u)
+		}
+	}
 }
 
-// list brings the objects of a batch with one LIST: of the cluster, or of a
-// namespace if they are all in one. Where the user may not list that widely it
-// tries each namespace; where not even that, the items are left for GETs.
-func (r *run) list(ctx context.Context, b *batch) {
+// list brings the objects of a batch: those of the cluster, or of a namespace if
+// they are all in one. Where the user may not list that widely it tries each
+// namespace; where not even that, or if a list fails otherwise, the items are
+// left for GETs: whatever is wrong, each object's own request will say it
+// better.
+func (r *run) list(ctx context.Context, b *batch) *Unlisted {
 	if len(b.items) < worthAList {
-		return
+		return nil
 	}
 	byNamespace := map[string][]*item{}
 	for _, it := range b.items {
 		byNamespace[it.namespace()] = append(byNamespace[it.namespace()], it)
 	}
+	namespaces := slices.Sorted(maps.Keys(byNamespace))
 	where := ""
-	if len(byNamespace) == 1 {
-		where = b.items[0].namespace()
+	if len(namespaces) == 1 {
+		where = namespaces[0]
 	}
-	live, err := r.ours(ctx, b, where)
-	switch {
-	case err == nil:
-		fill(b.items, live)
-		return
-	case !apierrors.IsForbidden(err) || len(byNamespace) == 1:
-		// Whatever is wrong, each object's own request will say it better.
-		return
+	err := r.bring(ctx, b, where, b.items)
+	if !apierrors.IsForbidden(err) {
+		return nil
 	}
-	for namespace, items := range byNamespace {
-		if namespace == "" || len(items) < worthAList {
+	u := &Unlisted{User: b.user, Kind: b.gvk, Everywhere: where == "", Namespace: where, Requests: len(b.items)}
+	if len(namespaces) == 1 {
+		return u
+	}
+	requests := make([]int, len(namespaces))
+	r.each(ctx, len(namespaces), func(i int) {
+		items := byNamespace[namespaces[i]]
+		requests[i] = len(items)
+		if len(items) < worthAList {
+			return
+		}
+		if r.bring(ctx, b, namespaces[i], items) == nil {
+			requests[i] = 1
+		}
+	})
+	u.Requests = 0
+	for _, n := range requests {
+		u.Requests += n
+	}
+	return u
+}
+
+// bring lists what is ours of a kind in a namespace, or everywhere if that is
+// empty, and hands it to the items that it is about. Those that no list holds
+// are marked so, if all lists came to their end.
+func (r *run) bring(ctx context.Context, b *batch, namespace string, items []*item) error {
+	wanted := map[client.ObjectKey][]*item{}
+	for _, it := range items {
+		key := client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}
+		wanted[key] = append(wanted[key], it)
+	}
+	selectors, err := ownerSelectors(items)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(selectors))
+	r.each(ctx, len(selectors), func(i int) {
+		errs[i] = r.pages(ctx, b.gvk, items[0].client, namespace, selectors[i], func(page []unstructured.Unstructured) {
+			r.receive(ctx, b.gvk, page, wanted)
+		})
+	})
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	for _, it := range items {
+		it.unlisted = it.live == nil && !it.settled()
+	}
+	return nil
+}
+
+// receive takes from a page what is wanted and lets go of the rest.
+func (r *run) receive(ctx context.Context, gvk schema.GroupVersionKind, page []unstructured.Unstructured, wanted map[client.ObjectKey][]*item) {
+	var found []*item
+	for i := range page {
+		its := wanted[client.ObjectKeyFromObject(&page[i])]
+		if len(its) == 0 {
 			continue
 		}
-		if live, err := r.ours(ctx, b, namespace); err == nil {
-			fill(items, live)
+		// Not a pointer into the page, which would keep all of it.
+		live := &unstructured.Unstructured{Object: page[i].Object}
+		// A list's items need not name their kind.
+		live.SetGroupVersionKind(gvk)
+		for _, it := range its {
+			it.live = &rehearse.Answer{Object: live}
+			found = append(found, it)
 		}
 	}
+	r.each(ctx, len(found), func(i int) { r.prove(found[i]) })
 }
 
-func fill(items []*item, live map[client.ObjectKey]*unstructured.Unstructured) {
-	for _, it := range items {
-		if o := live[client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}]; o != nil {
-			it.live = &rehearse.Answer{Object: o}
-		} else {
-			it.unlisted = true
-		}
-	}
-}
-
-// ours lists the objects of a kind that carry the owner label, and keeps those
-// that the plan is about.
-func (r *run) ours(ctx context.Context, b *batch, namespace string) (map[client.ObjectKey]*unstructured.Unstructured, error) {
-	selector, err := ownerSelector(b.items)
-	if err != nil {
-		return nil, err
-	}
-	wanted := map[client.ObjectKey]bool{}
-	for _, it := range b.items {
-		wanted[client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}] = true
-	}
-	live := map[client.ObjectKey]*unstructured.Unstructured{}
-	page := &unstructured.UnstructuredList{}
+// pages lists page by page. When the server has forgotten the state that a list
+// began with it goes on with the present one, or from the start if the server
+// offers no way to: whatever is missed or seen twice by that is found out by the
+// object's own dry run.
+func (r *run) pages(ctx context.Context, gvk schema.GroupVersionKind, c client.Client, namespace string, selector labels.Selector, take func([]unstructured.Unstructured)) error {
+	limit, token := int64(pageSize), ""
 	for {
-		token := page.GetContinue()
-		page = &unstructured.UnstructuredList{}
-		page.SetGroupVersionKind(b.gvk.GroupVersion().WithKind(b.gvk.Kind + "List"))
-		err := b.items[0].client.List(ctx, page, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector},
-			client.Limit(pageSize), client.Continue(token))
-		if err != nil {
-			return nil, err
-		}
-		for i := range page.Items {
-			if key := client.ObjectKeyFromObject(&page.Items[i]); wanted[key] {
-				// A list's items need not name their kind.
-				page.Items[i].SetGroupVersionKind(b.gvk)
-				live[key] = &page.Items[i]
+		page := &unstructured.UnstructuredList{}
+		page.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
+		err := c.List(ctx, page, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector},
+			client.Limit(limit), client.Continue(token))
+		switch {
+		case token != "" && (apierrors.IsResourceExpired(err) || apierrors.IsGone(err)):
+			if token = resumption(err); token == "" {
+				limit = 0 // all at once, which cannot expire
 			}
+			continue
+		case err != nil:
+			return err
 		}
-		if page.GetContinue() == "" {
-			return live, nil
+		take(page.Items)
+		if token = page.GetContinue(); token == "" {
+			return nil
 		}
 	}
 }
 
-// ownerSelector matches what the nodes of the items own.
-func ownerSelector(items []*item) (labels.Selector, error) {
-	seen := map[string]bool{}
-	var names []string
+// resumption is the token with which a list that has expired can be gone on with
+// in the present state; empty if the server gave none.
+func resumption(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) {
+		return status.Status().Continue
+	}
+	return ""
+}
+
+// ownerSelectors match what the nodes of the items own, each some of them, and
+// together all but those whose name no label can have.
+func ownerSelectors(items []*item) ([]labels.Selector, error) {
+	seen := map[flux.ID]bool{}
+	var ids []flux.ID
 	for _, it := range items {
-		if name := it.node.ID.Name; !seen[name] {
-			seen[name] = true
-			names = append(names, name)
+		if id := it.node.ID; !seen[id] && len(validation.IsValidLabelValue(id.Name)) == 0 {
+			seen[id] = true
+			ids = append(ids, id)
 		}
 	}
-	operator := selection.In
-	if len(names) > maxNames {
-		operator, names = selection.Exists, nil
-	}
-	requirement, err := labels.NewRequirement(flux.NameLabel, operator, names)
-	if err != nil {
-		// A name that is no label value: nothing can carry it, all can be
-		// looked at.
-		requirement, err = labels.NewRequirement(flux.NameLabel, selection.Exists, nil)
-		if err != nil {
-			return nil, err
+	slices.SortFunc(ids, func(a, b flux.ID) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Namespace, b.Namespace))
+	})
+	var selectors []labels.Selector
+	for len(ids) > 0 {
+		names, namespaces := map[string]bool{}, map[string]bool{}
+		n, length := 0, 0
+		for ; n < len(ids); n++ {
+			id := ids[n]
+			more := 0
+			if !names[id.Name] {
+				more += len(url.QueryEscape("," + id.Name))
+			}
+			if !namespaces[id.Namespace] {
+				more += len(url.QueryEscape("," + id.Namespace))
+			}
+			if n > 0 && length+more > longestSelector {
+				break
+			}
+			names[id.Name], namespaces[id.Namespace] = true, true
+			length += more
 		}
+		ids = ids[n:]
+		selector := labels.NewSelector()
+		for key, values := range map[string]map[string]bool{flux.NameLabel: names, flux.NamespaceLabel: namespaces} {
+			requirement, err := labels.NewRequirement(key, selection.In, slices.Collect(maps.Keys(values)))
+			if err != nil {
+				return nil, err
+			}
+			selector = selector.Add(*requirement)
+		}
+		selectors = append(selectors, selector)
 	}
-	return labels.NewSelector().Add(*requirement), nil
+	return selectors, nil
 }

@@ -14,7 +14,10 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-var namespaceGVK = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+var (
+	namespaceGVK = schema.GroupVersionKind{Version: "v1", Kind: "Namespace"}
+	secretGVK    = schema.GroupVersionKind{Version: "v1", Kind: "Secret"}
+)
 
 // supply knows what a run itself brings to the cluster. A dry run that fails
 // for want of it is no failure: the object is judged when its turn comes.

@@ -238,8 +238,10 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	options := r.applyOptions(n)
 	options.StageWait = func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) }
 	options.Report = func(result apply.Result) { r.applied(n, result) }
-	if n.attempts == 1 {
-		c = n.memo(c) // later attempts see the cluster as it is then
+	if n.attempts == 1 && n.plan != nil {
+		// Later attempts see the cluster as it is then.
+		c = n.plan.Client(n.ID, c)
+		options.Known = func(o flux.Object) (flux.Ref, bool) { return n.plan.Known(n.ID, o) }
 	}
 	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil

@@ -222,15 +222,6 @@ func (r *run) planFailures(ctx context.Context, err error) []event.Failure {
 
 var planReasons = map[plan.Class]string{plan.Invalid: "DryRunFailed", plan.Forbidden: "Forbidden", plan.Failed: "ServerFailed"}
 
-// memo returns the client for a node's apply, which answers from the plan what
-// the plan has asked already.
-func (n *node) memo(c client.WithWatch) client.WithWatch {
-	if n.plan == nil {
-		return c
-	}
-	return n.plan.Client(n.ID, c)
-}
-
 // take hands a node its part of a plan, if wanted with the fields that change.
 func (n *node) take(made *plan.Plan, detailed bool) {
 	n.plan, n.changes = made, nil
