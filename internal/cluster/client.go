@@ -2,9 +2,10 @@ package cluster
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -28,8 +29,6 @@ const requestTimeout = 70 * time.Second
 type retryingClient struct {
 	client.WithWatch
 	policy retry.Policy
-	// patience is how long one attempt may take.
-	patience time.Duration
 	// mapper is told of the first write.
 	mapper *mapper
 }
@@ -43,22 +42,28 @@ func (c *retryingClient) writes(dryRun []string) {
 
 func (c *retryingClient) do(ctx context.Context, may func(error) bool, request func(context.Context) error) error {
 	return retry.Do(ctx, c.policy, func(ctx context.Context, _ int) error {
-		limited, cancel := context.WithTimeout(ctx, c.patience)
-		defer cancel()
-		err := request(limited)
+		err := request(ctx)
 		switch {
 		case err == nil:
 			return nil
-		case limited.Err() != nil && ctx.Err() == nil:
-			return retry.Permanent(fmt.Errorf("the API server has not answered within %s", c.patience))
 		case !may(err):
+			if late := (*silenceError)(nil); errors.As(err, &late) {
+				err = late // without the request's address
+			}
 			return retry.Permanent(err)
+		}
+		if seconds, asked := apierrors.SuggestsClientDelay(err); asked && seconds > 0 {
+			return retry.After(err, time.Duration(seconds)*time.Second)
 		}
 		return err
 	})
 }
 
-func repeatable(err error) bool { return Transient(err) && !isConflict(err) }
+// repeatable is for what may be carried out twice. A server that was busy has
+// been asked again for minutes by then (see limited).
+func repeatable(err error) bool {
+	return Transient(err) && !apierrors.IsConflict(err) && !apierrors.IsTooManyRequests(err)
+}
 
 func (c *retryingClient) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
 	return c.do(ctx, repeatable, func(ctx context.Context) error { return c.WithWatch.Get(ctx, key, obj, opts...) })
@@ -70,8 +75,7 @@ func (c *retryingClient) List(ctx context.Context, list client.ObjectList, opts 
 
 func (c *retryingClient) Watch(ctx context.Context, list client.ObjectList, opts ...client.ListOption) (watch.Interface, error) {
 	var w watch.Interface
-	// The watch lives as long as the context of the request that opened it.
-	err := c.do(ctx, repeatable, func(context.Context) error {
+	err := c.do(ctx, repeatable, func(ctx context.Context) error {
 		var err error
 		w, err = c.WithWatch.Watch(ctx, list, opts...)
 		return err

@@ -56,6 +56,10 @@ type Options struct {
 	// answer, such as the use of a deprecated version. It may be called
 	// concurrently. Nil drops them.
 	Warning func(text string)
+	// Busy hears when the server asks to be spared for a while, once for each
+	// pause and how long it is at first. It may be called concurrently. Nil is
+	// nobody.
+	Busy func(pause time.Duration)
 	// Log gets the log lines of the Kubernetes libraries. It may be called
 	// concurrently. Nil drops them.
 	Log func(line string)
@@ -76,8 +80,7 @@ type Cluster struct {
 	config *rest.Config
 	http   *http.Client
 	mapper *mapper
-	// patience is how long a request may take.
-	patience time.Duration
+	limits *limits
 	// origin says where a remote cluster's configuration is from, and ignored
 	// what of it is not followed; both are empty for the run's own.
 	origin  string
@@ -101,7 +104,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if o.As != "" || len(o.AsGroups) > 0 {
 		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
 	}
-	c := &Cluster{Context: name, patience: requestTimeout}
+	c := &Cluster{Context: name, limits: newLimits(MaxRequests, requestTimeout, o.Busy)}
 	if err := c.open(ctx, config, o.UserAgent, o.Warning, o.As); err != nil {
 		return nil, err
 	}
@@ -114,6 +117,7 @@ func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent strin
 	// The server's own flow control decides (the package comment).
 	config.QPS, config.Burst = -1, -1
 	config.Timeout = 0
+	c.limits.wrap(config)
 	if userAgent != "" {
 		config.UserAgent = userAgent
 	}
@@ -132,6 +136,10 @@ func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent strin
 	c.mapper = &mapper{disco: disco}
 	return c.greet(ctx, disco, as)
 }
+
+// ShareRequests makes the requests of this connection count together with those
+// of another one, which leads to the same API server.
+func (c *Cluster) ShareRequests(with *Cluster) { c.limits.queue.Store(with.limits.queue.Load()) }
 
 // Close lets go of the connections that are not in use.
 func (c *Cluster) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
@@ -288,7 +296,7 @@ func (c *Cluster) Client(user string) (client.WithWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for %q: %w", user, err)
 	}
-	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, patience: c.patience, mapper: c.mapper}
+	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, mapper: c.mapper}
 	return c.clients[user], nil
 }
 
@@ -319,8 +327,6 @@ func (c *Cluster) connection(user string) (*rest.Config, *http.Client, error) {
 	}
 	return config, httpClient, nil
 }
-
-func isConflict(err error) bool { return apierrors.IsConflict(err) }
 
 // bareURL removes what a server's address may hold of credentials.
 func bareURL(host string) string {

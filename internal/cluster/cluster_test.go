@@ -9,12 +9,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -254,6 +257,78 @@ func TestRetries(t *testing.T) {
 	err = cl.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "none"}, &corev1.ConfigMap{})
 	if sent := p.Take(); err == nil || len(sent) != 1 {
 		t.Errorf("get: %v after %v", err, sent)
+	}
+}
+
+// A server that is busy gets each request once more when the time that it named is
+// over, from all kinds of clients.
+func TestBusyServer(t *testing.T) {
+	c, p := behind(t)
+	refuse := func(times int) *proxy.Active {
+		p.Take()
+		return p.Fail(proxy.Fault{Match: proxy.To("", "configmaps"), Times: times, Do: proxy.Answer(http.StatusTooManyRequests, 1)})
+	}
+	ns := kubetest.Namespace(t, kubetest.Shared(t))
+	cl := clientFor(t, c, "")
+	dyn, err := c.Dynamic("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps := dyn.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace(ns)
+	// Many at once.
+	fault := refuse(5)
+	var group sync.WaitGroup
+	for i := range 100 {
+		group.Go(func() {
+			_, err := maps.Create(t.Context(), &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "ConfigMap",
+				"metadata": map[string]any{"name": "many-" + strconv.Itoa(i)}}}, metav1.CreateOptions{})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	if n := len(p.Take()); n != 105 {
+		t.Errorf("%d requests for 100, of which 5 were refused", n)
+	}
+	fault.Lift()
+	for _, tc := range []struct {
+		name    string
+		request func(ctx context.Context) error
+	}{
+		{"create", func(ctx context.Context) error {
+			return cl.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "one", Namespace: ns}})
+		}},
+		{"list", func(ctx context.Context) error { return cl.List(ctx, &corev1.ConfigMapList{}, client.InNamespace(ns)) }},
+		{"dynamic get", func(ctx context.Context) error {
+			_, err := maps.Get(ctx, "one", metav1.GetOptions{})
+			return err
+		}},
+		{"dynamic watch", func(ctx context.Context) error {
+			w, err := maps.Watch(ctx, metav1.ListOptions{})
+			if err == nil {
+				w.Stop()
+			}
+			return err
+		}},
+	} {
+		fault := refuse(1)
+		if err := tc.request(t.Context()); err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if n := len(p.Take()); n != 2 {
+			t.Errorf("%s: %d requests", tc.name, n)
+		}
+		fault.Lift()
+	}
+	// A server that stays busy: the answer comes when there is no more time,
+	// and is not asked for by several layers.
+	refuse(1000)
+	ctx, cancel := context.WithTimeout(t.Context(), 2500*time.Millisecond)
+	defer cancel()
+	err = cl.Get(ctx, client.ObjectKey{Namespace: ns, Name: "one"}, &corev1.ConfigMap{})
+	if n := len(p.Take()); !apierrors.IsTooManyRequests(err) || n > 3 {
+		t.Errorf("%v after %d requests", err, n)
 	}
 }
 

@@ -11,8 +11,11 @@
 //   - All clients share one HTTP transport, one [meta.RESTMapper] that looks
 //     again when a kind is unknown, and the same retries: a request that can
 //     be repeated without harm is, while its failure is [Transient].
-//   - There is no limit on the client's side; the server's own flow control
-//     says when to slow down, and client-go obeys its Retry-After.
+//   - There is one limit of requests under way for each API server,
+//     [MaxRequests], which all users and clients of it share, each party its
+//     fair part (package fair, [For]). Watches do not count. There is no limit
+//     of requests in a time: the server's own flow control says when to slow
+//     down, and when it does (429) all wait as long as it says.
 //   - Nothing here prints. What the Kubernetes libraries would log, and the
 //     warnings that the API server sends along, go to the callbacks of
 //     [Options], or nowhere.

@@ -54,15 +54,16 @@ type Remote struct {
 	// request and again when the end comes near, never concurrently.
 	Token func(context.Context) (token string, ends time.Time, err error)
 
-	// UserAgent and Warning are as in Options.
+	// UserAgent, Warning and Busy are as in Options.
 	UserAgent string
 	Warning   func(text string)
+	Busy      func(pause time.Duration)
 }
 
 // ConnectRemote connects as [Connect] does. Its failures are of type [*Error];
 // a cancelled ctx gives its cause.
 func ConnectRemote(ctx context.Context, r Remote) (*Cluster, error) {
-	c := &Cluster{origin: r.Origin, patience: remoteTimeout}
+	c := &Cluster{origin: r.Origin, limits: newLimits(MaxRequests, remoteTimeout, r.Busy)}
 	config, err := r.config(c)
 	if err != nil {
 		return nil, err
@@ -271,7 +272,7 @@ func (c *Cluster) RequestToken(ctx context.Context, namespace, account string, a
 	owner := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account}}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
 	// One more token does no harm, so the request may be repeated.
-	patient := &retryingClient{policy: requestRetry, patience: c.patience}
+	patient := &retryingClient{policy: requestRetry}
 	err = patient.do(ctx, repeatable, func(ctx context.Context) error { return writer.SubResource("token").Create(ctx, owner, request) })
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("cannot get a token of ServiceAccount/%s/%s: %w", namespace, account, err)

@@ -61,7 +61,7 @@ func Disconnected(err error) bool {
 // notSent reports whether the server cannot have carried out the request:
 // what a write that must not happen twice may be repeated after.
 func notSent(err error) bool {
-	return utilnet.IsConnectionRefused(err) || isDial(err) || apierrors.IsTooManyRequests(err)
+	return utilnet.IsConnectionRefused(err) || isDial(err)
 }
 
 func isDial(err error) bool {

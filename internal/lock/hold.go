@@ -14,8 +14,9 @@ import (
 // hold begins to renew a Lease that was taken by a request sent at the given time.
 func (s *session) hold(ctx context.Context, lease *coordinationv1.Lease, sent time.Time) *Lock {
 	// The values of ctx stay, its end does not count: only Release ends the lock.
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	l := &Lock{s: s, lost: make(chan struct{}), stop: stop, stopped: make(chan struct{}), lease: lease}
+	values := context.WithoutCancel(ctx)
+	background, stop := context.WithCancel(values)
+	l := &Lock{s: s, values: values, lost: make(chan struct{}), stop: stop, stopped: make(chan struct{}), lease: lease}
 	go l.keep(background, sent)
 	return l
 }
@@ -137,7 +138,7 @@ func (l *Lock) Release() error {
 	if l.Err() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
+	ctx, cancel := context.WithTimeout(l.values, releaseTimeout)
 	defer cancel()
 	lease := l.current()
 	err := l.delete(ctx, lease)

@@ -91,6 +91,9 @@ type Options struct {
 type Lock struct {
 	s    *session
 	lost chan struct{}
+	// values is a context without an end, which has the values of Acquire's: a
+	// client may know by them that it is asked for a lock.
+	values context.Context
 
 	stop    context.CancelFunc
 	stopped chan struct{}

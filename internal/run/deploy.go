@@ -114,14 +114,14 @@ func (r *run) steps(n *node) []schedule.Step {
 	}
 	return append(r.gateSteps(n, all.gates), []schedule.Step{
 		{Name: applied(n.ID), Needs: all.toApply, Slot: true, Run: func(ctx context.Context) (growth schedule.Growth, err error) {
-			err = r.turn(ctx, n, func() (err error) {
+			err = r.turn(ctx, n, func(ctx context.Context) (err error) {
 				growth, err = r.applyNode(ctx, n)
 				return err
 			})
 			return growth, err
 		}},
 		{Name: ready(n.ID), Needs: all.toBeReady, Run: func(ctx context.Context) (schedule.Growth, error) {
-			return schedule.Growth{}, r.turn(ctx, n, func() error { return r.awaitNode(ctx, n) })
+			return schedule.Growth{}, r.turn(ctx, n, func(ctx context.Context) error { return r.awaitNode(ctx, n) })
 		}},
 	}...)
 }

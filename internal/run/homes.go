@@ -332,6 +332,7 @@ func (r *run) placed(ctx context.Context, fresh *home) error {
 		}
 		if same {
 			fresh.place = other.place
+			fresh.ShareRequests(other.Cluster)
 			return nil
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
@@ -38,7 +39,9 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 		f := r.failure(ctx, "cluster", nil, err)
 		return nil, &f
 	}
-	held, err := lock.Acquire(ctx, c, lock.Options{
+	// A renewal must not come too late because two thousand other requests came
+	// first.
+	held, err := lock.Acquire(cluster.Urgent(ctx), c, lock.Options{
 		Namespace: r.options.StateNamespace, Name: inventory.RootName(root), Wait: r.options.LockWait,
 		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
 		EnsureNamespace: r.ensure,

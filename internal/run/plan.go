@@ -10,6 +10,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/plan"
@@ -176,7 +177,7 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 }
 
 func (r *run) planOptions(at flux.ClusterRef) plan.Options {
-	options := plan.Options{Owner: apply.Owner(), Client: func(n *plan.Node) (client.WithWatch, error) {
+	options := plan.Options{Owner: apply.Owner(), Concurrency: cluster.MaxRequests, Client: func(n *plan.Node) (client.WithWatch, error) {
 		return r.clientFor(r.nodes.get(n.ID))
 	}}
 	if at.IsOwn() {
@@ -200,7 +201,7 @@ func (r *run) applyOptions(n *node) apply.Options {
 	return apply.Options{
 		Force: n.Spec.Force, Ignore: apply.IgnoreRules(n.Spec), AllowDelete: r.options.AllowDelete,
 		CustomStageKinds: r.options.CustomStageKinds, OverrideManagers: r.options.OverrideManagers,
-		MigrateAPIVersion: r.options.MigrateAPIVersion,
+		MigrateAPIVersion: r.options.MigrateAPIVersion, Concurrency: cluster.MaxRequests,
 	}
 }
 

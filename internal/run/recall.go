@@ -389,12 +389,23 @@ func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
 		r.connectErr = substitute.ErrUnreachable
 	} else if !r.connected {
 		r.connected = true
-		r.cluster, r.connectErr = cluster.Connect(ctx, r.options.Cluster)
+		o := r.options.Cluster
+		o.Busy = r.busy("the API server")
+		r.cluster, r.connectErr = cluster.Connect(ctx, o)
 		if r.connectErr == nil {
 			r.homes.set(flux.ClusterRef{}, &home{Cluster: r.cluster})
 		}
 	}
 	return r.cluster, r.connectErr
+}
+
+// busy tells, once for each server, that it asked to be spared.
+func (r *run) busy(server string) func(time.Duration) {
+	return func(pause time.Duration) {
+		r.noticeOnce("server-busy\x00"+server, event.Notice{Level: event.Warning, Code: "server-busy",
+			Text: fmt.Sprintf("%s is busy (429) and asked for a pause of %s: all requests wait, and fewer are sent at once from then on", server, pause),
+			Hint: "if that is often so, the server or its flow control is too small for what its users do together"})
+	}
 }
 
 // reached is what is known of the run's own cluster.

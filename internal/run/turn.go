@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
@@ -18,11 +19,12 @@ import (
 
 // turn runs one step of a node. Its error, if any, is an *ending: why the step
 // failed is found out here, on the step's own goroutine, so that a diagnosis
-// keeps no other node from starting. A panic is a failure of this node alone.
-func (r *run) turn(ctx context.Context, n *node, do func() error) error {
+// keeps no other node from starting. Its requests count for the node. A panic is a failure of this node alone.
+func (r *run) turn(ctx context.Context, n *node, do func(context.Context) error) error {
+	ctx = cluster.For(ctx, n.ID.String())
 	err := func() (err error) {
 		defer recovered(&err)
-		return do()
+		return do(ctx)
 	}()
 	switch {
 	case err == nil:
