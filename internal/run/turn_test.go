@@ -37,7 +37,7 @@ func TestTurn(t *testing.T) {
 			if tc.end != nil {
 				cancel(tc.end)
 			}
-			told, ok := as[*ending](r.turn(ctx, r.nodes.get(id("app")), func() error { return tc.err }))
+			told, ok := as[*ending](r.turn(ctx, r.nodes.get(id("app")), func(context.Context) error { return tc.err }))
 			if !ok || told.result != tc.want {
 				t.Fatalf("ends as %+v, want %s", told, tc.want)
 			}
@@ -48,10 +48,10 @@ func TestTurn(t *testing.T) {
 		})
 	}
 	r, _ := newTestRun(t, health.Spec, "app")
-	if err := r.turn(t.Context(), r.nodes.get(id("app")), func() error { return nil }); err != nil {
+	if err := r.turn(t.Context(), r.nodes.get(id("app")), func(context.Context) error { return nil }); err != nil {
 		t.Errorf("success ends in %v", err)
 	}
-	told, _ := as[*ending](r.turn(t.Context(), r.nodes.get(id("app")), func() error { panic("at the disco") }))
+	told, _ := as[*ending](r.turn(t.Context(), r.nodes.get(id("app")), func(context.Context) error { panic("at the disco") }))
 	if told == nil || told.result != event.Failed || told.failures[0].Reason != "InternalError" {
 		t.Errorf("a panic ends as %+v", told)
 	}
