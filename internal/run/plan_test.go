@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sluicerun/sluice/internal/apply"
+	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -20,7 +21,7 @@ func TestApplyOptions(t *testing.T) {
 	spec := kustomizev1.KustomizationSpec{Force: true, Ignore: []kustomizev1.IgnoreRule{{Paths: []string{"/spec/replicas"}}}}
 	n := &node{Kustomization: &flux.Kustomization{ID: flux.ID{Namespace: "team", Name: "apps"}, Spec: spec}}
 	want := apply.Options{Force: true, Ignore: apply.IgnoreRules(spec), AllowDelete: []string{"Namespace"}, OverrideManagers: []string{"helm"},
-		CustomStageKinds: kinds, MigrateAPIVersion: true}
+		CustomStageKinds: kinds, MigrateAPIVersion: true, Concurrency: cluster.MaxRequests}
 	if got := r.applyOptions(n); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
 	}
