@@ -43,6 +43,10 @@ type Result struct {
 	Action Action
 	// Reason explains Skipped and Recreated.
 	Reason string
+	// Version is the resource version as of which the object is as Action
+	// says: the one written, or that of the object which was found to be so.
+	// Empty if there is no object.
+	Version string
 	// Err is an [*ObjectError].
 	Err error
 }
@@ -210,7 +214,7 @@ func (r *runner) fail(st *step, err error, hint string) {
 // done makes the result of a step from ssa's entry.
 func (r *runner) done(st *step, action Action, reason string, id flux.Ref) {
 	st.final = true
-	st.result = Result{Object: st.object, Ref: id, Action: action, Reason: reason}
+	st.result = Result{Object: st.object, Ref: id, Action: action, Reason: reason, Version: st.version()}
 }
 
 // wait returns when the objects of a stage are ready (S4.11). Skipped objects

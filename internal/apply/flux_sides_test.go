@@ -114,7 +114,9 @@ func runSluice(ctx context.Context, objects []*unstructured.Unstructured, s sett
 		for i, ref := range refs {
 			targets[i].Ref = ref
 		}
-		_, err = health.Wait(ctx, clients, targets, health.Options{FailFast: true})
+		hub := health.NewHub(clients)
+		defer hub.Close()
+		_, err = hub.Wait(ctx, targets, health.Options{FailFast: true})
 		return err
 	}
 	results, err := apply.Apply(ctx, made.Client(k.ID, c), prepared, options)

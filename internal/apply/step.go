@@ -34,6 +34,18 @@ type step struct {
 	ready bool
 	// absent is set for a skipped object that does not exist.
 	absent bool
+	// written is the server's answer to the last write.
+	written *rehearse.Answer
+}
+
+// version is that of the object as it is known last.
+func (st *step) version() string {
+	for _, answer := range []*rehearse.Answer{st.written, st.live} {
+		if answer != nil && answer.Object != nil {
+			return answer.Object.GetResourceVersion()
+		}
+	}
+	return ""
 }
 
 // rehearse decides what has to be done to an object, writing nothing.
@@ -203,8 +215,11 @@ func (r *runner) write(ctx context.Context, st *step) {
 	case st.live == nil || st.live.Object == nil:
 		action = Created
 	}
+	if pc.Live != nil {
+		st.live = pc.Live
+	}
 	if pc.Written != nil && pc.Written.Object != nil {
-		st.dryRun = pc.Written
+		st.written, st.dryRun = pc.Written, pc.Written
 		st.ready = isCurrent(pc.Written.Object)
 	}
 	r.done(st, action, reason, st.ref())

@@ -24,7 +24,7 @@ func (e *env) troubled(manifest, text string) Diagnosis {
 	ctx, cancel := context.WithCancelCause(e.Context())
 	defer cancel(nil)
 	enough := errors.New("seen enough")
-	statuses, err := Wait(ctx, e.clients, targets, Options{Timeout: long, FailFast: true, Report: func(s Status) {
+	statuses, err := wait(ctx, e.clients, targets, Options{Timeout: long, FailFast: true, Report: func(s Status) {
 		j.report(s)
 		if strings.Contains(s.text(), text) {
 			cancel(enough)
@@ -46,7 +46,7 @@ func TestDiagnoseImagePull(t *testing.T) {
 	const image = "ghcr.io/your-org/grade-api:does-not-exist"
 	web := func(image string) string { return deploymentOf("web", image, 2, "") }
 	targets := e.apply(web("ghcr.io/your-org/grade-api:v1"))
-	if _, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
+	if _, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
 		t.Fatal(err)
 	}
 	d := e.troubled(web(image), "ImagePull")
@@ -193,11 +193,11 @@ func TestDiagnoseConditionsAndMissing(t *testing.T) {
 	group := e.namespace + ".example.com"
 	definition := fmt.Sprintf(gradebookCRD, group)
 	t.Cleanup(func() { e.delete(definition) })
-	if _, err := Wait(t.Context(), e.clients, e.apply(definition), Options{Timeout: long}); err != nil {
+	if _, err := wait(t.Context(), e.clients, e.apply(definition), Options{Timeout: long}); err != nil {
 		t.Fatal(err)
 	}
 	ref := flux.Ref{Group: group, Version: "v1", Kind: "GradeBook", Namespace: e.namespace, Name: "algebra"}
-	if _, err := Wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: 500 * time.Millisecond}); err == nil {
+	if _, err := wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: 500 * time.Millisecond}); err == nil {
 		t.Fatal("nothing was to be ready")
 	}
 	if d := Diagnose(t.Context(), e.clients, Status{Ref: ref, Status: NotFound}, e.started); d.Reason != Missing || d.Text != "does not exist" || d.Hint == "" {
@@ -234,7 +234,7 @@ func TestDiagnoseUnderRestrictedRights(t *testing.T) {
 	ref := flux.Ref{Group: "apps", Version: "v1", Kind: "Deployment", Namespace: e.namespace, Name: "web"}
 	// The wait tells when the right has taken effect, and that it does without the pods.
 	j := newJournal()
-	statuses, err := Wait(t.Context(), few, []Target{{Ref: ref}}, Options{Timeout: 3 * time.Second, Report: j.report})
+	statuses, err := wait(t.Context(), few, []Target{{Ref: ref}}, Options{Timeout: 3 * time.Second, Report: j.report})
 	if err == nil || statuses[0].Status != InProgress || statuses[0].Message != "0 of 1 pod ready" {
 		t.Fatalf("%v %v\n%s", statuses, err, j)
 	}

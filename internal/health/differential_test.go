@@ -166,10 +166,10 @@ func TestS6_23SameAsFlux(t *testing.T) {
 				o.SetName("a")
 				o.SetNamespace("ns")
 				if o.GroupVersionKind().Group == "apps" {
-					set(t, o, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
+					setField(t, o, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
 				}
 				for path, value := range fields {
-					set(t, o, path, value)
+					setField(t, o, path, value)
 				}
 				theirs, err := reader.ReadStatusForObject(t.Context(), noPods{}, o.DeepCopy())
 				if err != nil {
@@ -191,7 +191,7 @@ func TestS6_23SameAsFlux(t *testing.T) {
 	}
 }
 
-func set(t *testing.T, o *unstructured.Unstructured, path string, value any) {
+func setField(t *testing.T, o *unstructured.Unstructured, path string, value any) {
 	t.Helper()
 	outer, inner, _ := strings.Cut(path, ".")
 	if err := unstructured.SetNestedField(o.Object, value, outer, inner); err != nil {
@@ -233,7 +233,7 @@ func TestS6_24SameAsFlux(t *testing.T) {
 				workload.SetName("a")
 				workload.SetNamespace("ns")
 				workload.SetGeneration(2)
-				set(t, workload, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
+				setField(t, workload, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
 				workload.Object["status"] = state
 				each([]axis{
 					at("status.phase", nil, "Pending", "Running", "Succeeded", "Failed", "Unknown"),
@@ -248,7 +248,7 @@ func TestS6_24SameAsFlux(t *testing.T) {
 					pod.SetName("a-0")
 					pod.SetNamespace("ns")
 					for path, value := range fields {
-						set(t, pod, path, value)
+						setField(t, pod, path, value)
 					}
 					theirs, err := reader.ReadStatusForObject(t.Context(), withPod{pod: pod}, workload.DeepCopy())
 					if err != nil {

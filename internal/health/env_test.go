@@ -148,6 +148,13 @@ func (j *journal) String() string {
 	return strings.Join(j.lines, "\n")
 }
 
+// wait is a wait on a hub of its own.
+func wait(ctx context.Context, c Clients, targets []Target, o Options) ([]Status, error) {
+	h := NewHub(c)
+	defer h.Close()
+	return h.Wait(ctx, targets, o)
+}
+
 // noneLeft fails the test if goroutines of this package or of its watches go on.
 func noneLeft(t testing.TB) {
 	t.Helper()
@@ -157,7 +164,7 @@ func noneLeft(t testing.TB) {
 		buffer = buffer[:runtime.Stack(buffer, true)]
 		var left []string
 		for _, g := range strings.Split(string(buffer), "\n\n") {
-			for _, mine := range []string{"health.(*waiter)", "health.(*stream)", "health.(*newKinds)", "watch.(*StreamWatcher)", "watch.(*filteredWatch)"} {
+			for _, mine := range []string{"health.(*waiter)", "health.(*stream)", "health.(*newKinds)", "health.(*set)", "health.(*podWatch)", "health.(*Hub)", "watch.(*StreamWatcher)", "watch.(*filteredWatch)"} {
 				if strings.Contains(g, mine) {
 					left = append(left, g)
 					break

@@ -168,9 +168,9 @@ func TestS6_45SameAsFlux(t *testing.T) {
 					o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": kind[0], "kind": kind[1]}}
 					o.SetName("a")
 					o.SetNamespace("ns")
-					set(t, o, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
+					setField(t, o, "spec.selector", map[string]any{"matchLabels": map[string]any{"app": "a"}})
 					for path, value := range fields {
-						set(t, o, path, value)
+						setField(t, o, path, value)
 					}
 					theirs, err := reader.ReadStatusForObject(t.Context(), noPods{}, o.DeepCopy())
 					if err != nil {

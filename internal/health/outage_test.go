@@ -32,7 +32,7 @@ func TestWaitSurvivesOutages(t *testing.T) {
 	j := newJournal()
 	done := make(chan error)
 	go func() {
-		_, err := Wait(t.Context(), clients, []Target{{Ref: ref("a")}, {Ref: ref("b")}, {Ref: ref("c")}}, Options{Timeout: long, FailFast: true, Report: j.report})
+		_, err := wait(t.Context(), clients, []Target{{Ref: ref("a")}, {Ref: ref("b")}, {Ref: ref("c")}}, Options{Timeout: long, FailFast: true, Report: j.report})
 		done <- err
 	}()
 	j.await(t, "c status: 'NotFound'")
@@ -66,7 +66,7 @@ func TestServerAwayUntilTheLimit(t *testing.T) {
 	target := e.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n")
 	p.Down()
 	started := time.Now()
-	statuses, err := Wait(t.Context(), clients, target, Options{Timeout: 700 * time.Millisecond, FailFast: true})
+	statuses, err := wait(t.Context(), clients, target, Options{Timeout: 700 * time.Millisecond, FailFast: true})
 	if err == nil || statuses[0].Status != Unknown || time.Since(started) < 700*time.Millisecond {
 		t.Errorf("%v, %v after %s", statuses, err, time.Since(started))
 	}

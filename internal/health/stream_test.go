@@ -114,7 +114,7 @@ func TestStream(t *testing.T) {
 				events(pauseOf10s, watch.Event{Type: watch.Modified, Object: thing("a", "7")}, watch.Event{Type: watch.Bookmark, Object: thing("", "9")})},
 			// The server ended the watch in good order; the next one begins where the bookmark was.
 			calls: `0s list from="" after="" | 0s watch from="5" | 10s watch from="9"`,
-			news:  "set[a@5] +[a@7]",
+			news:  "set[a@5] +[a@7] @9",
 		},
 		{
 			name:  "an expired watch lists again (410)",
@@ -122,7 +122,7 @@ func TestStream(t *testing.T) {
 			watches: []func(metav1.ListOptions) ([]watch.Event, error){
 				events(pauseOf10s, watch.Event{Type: watch.Error, Object: &gone.ErrStatus})},
 			calls: `0s list from="" after="" | 0s watch from="5" | 10s list from="" after="" | 10s watch from="20"`,
-			news:  "set[a@5] set[]",
+			news:  "set[a@5] lost set[]",
 		},
 		{
 			name:  "watches that end at once are not hammered",
@@ -130,7 +130,7 @@ func TestStream(t *testing.T) {
 			watches: []func(metav1.ListOptions) ([]watch.Event, error){
 				events(), events(), events()},
 			calls: `0s list from="" after="" | 0s watch from="1" | 0s list from="" after="" | 0s watch from="2" | 0s list from="" after="" | 0s watch from="3" | 1s list from="" after="" | 1s watch from="4"`,
-			news:  "set[] set[] set[] set[]",
+			news:  "set[] lost set[] lost set[] lost set[]",
 		},
 		{
 			name: "a server that is away is asked until it is back",
@@ -171,7 +171,7 @@ func TestStream(t *testing.T) {
 			watches: []func(metav1.ListOptions) ([]watch.Event, error){
 				events(watch.Event{Type: watch.Deleted, Object: thing("a", "6")}, watch.Event{Type: watch.Added, Object: thing("other", "7")}, watch.Event{Type: watch.Added, Object: thing("b", "8")}, pauseOf10s)},
 			calls: `0s list from="" after="" | 0s watch from="5" | 10s watch from="8"`,
-			news:  "set[a@5] -[a@6] +[b@8]",
+			news:  "set[a@5] -[a@6] @7 +[b@8]",
 		},
 	}
 	for _, tt := range tests {
@@ -211,12 +211,17 @@ func (b batch) String() string {
 		return "[" + strings.Join(out, " ") + "]"
 	}
 	switch {
+	case b.lost:
+		return "lost"
 	case b.err != nil:
 		return fmt.Sprintf("error(%v)", b.err)
 	case b.replace:
 		return "set" + names(b.objects)
 	case b.deleted != nil:
 		return "-" + names(b.deleted)
+	}
+	if b.objects == nil {
+		return "@" + b.version
 	}
 	return "+" + names(b.objects)
 }

@@ -18,6 +18,12 @@ import (
 type Target struct {
 	// Ref names it. The version plays no part: the one that the server prefers is read (S6.4).
 	Ref flux.Ref
+	// Version is the resource version as of which the object is as it should be: the one that was written, or read and found to
+	// be right. Nothing older counts. It may be empty; then nothing counts that is older than the call of Wait.
+	Version string
+	// Owner is the Kustomization whose owner labels the object carries (S4.1); zero if it may carry none. It is what lets one
+	// watch serve many: a target that turns out not to carry them is looked for by its name.
+	Owner flux.ID
 	// TTLJob says that the object is a Job that deletes itself when it has finished, so that its absence is success (S6.12).
 	TTLJob bool
 	// Expr, if not nil, takes the place of the rules for the kind (S6.45). Jobs keep their own rule.
@@ -32,6 +38,9 @@ func (t Target) Kustomization() (flux.ID, bool) {
 	}
 	return flux.ID{Namespace: t.Ref.Namespace, Name: t.Ref.Name}, true
 }
+
+// reads reports whether the verdict may depend on any part of the object.
+func (t Target) reads() bool { return t.Expr != nil && !isJob(t.Ref.GVK().GroupKind()) }
 
 // Evaluator decides the status of an object, in place of kstatus. An error makes the object Unknown and is tried again with
 // the object's next change (S6.44). It must be safe for concurrent use and must not change the object.
@@ -74,6 +83,8 @@ type Applied struct {
 	Object flux.Object
 	// Skipped is set if apply left it alone (S4.26); such an object is not waited for.
 	Skipped bool
+	// Version is [Target.Version].
+	Version string
 }
 
 // workloads are the kinds that mode auto waits for where the spec says nothing: those in which a bad commit shows.
@@ -93,11 +104,21 @@ var workloads = map[schema.GroupKind]bool{
 func Select(mode Mode, k *flux.Kustomization, applied []Applied) []Target {
 	var targets []Target
 	jobs := ttlJobs(applied)
+	versions := map[flux.Ref]string{}
+	for _, a := range applied {
+		if !a.Skipped {
+			versions[a.Object.Ref().Key()] = a.Version
+		}
+	}
 	add := func(r flux.Ref) {
 		if r.Group == flux.Group && r.Kind == flux.KustomizationKind && r.Namespace == k.Namespace && r.Name == k.Name {
 			return
 		}
-		targets = append(targets, Target{Ref: r, TTLJob: jobs[r.Key()]})
+		t := Target{Ref: r, TTLJob: jobs[r.Key()]}
+		if version, ours := versions[r.Key()]; ours {
+			t.Version, t.Owner = version, k.ID
+		}
+		targets = append(targets, t)
 	}
 	addApplied := func(chosen func(schema.GroupKind) bool) {
 		for _, a := range applied {

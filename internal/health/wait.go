@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -29,8 +31,8 @@ type Options struct {
 // tick is how often the wait looks at what time alone changes.
 const tick = time.Second
 
-// firstListsGrace is how long a watch waits for the other groups' first lists. If those already say that all is well, no watch
-// is ever opened.
+// firstListsGrace is how long a watch of objects that nobody else awaits waits for the other groups' first lists. If those
+// already say that all is well, no watch is ever opened.
 const firstListsGrace = time.Second
 
 // Wait waits until every target is Current.
@@ -39,16 +41,21 @@ const firstListsGrace = time.Second
 // has Failed or the time is up; and wraps the context's cause if ctx ended, with the statuses as they were then. A status
 // error, a kind that is not served or an object that is not found does not end the wait: each may pass (S6.12, S6.13, S6.15).
 // A reference that can name nothing does (S6.14).
-func Wait(ctx context.Context, c Clients, targets []Target, o Options) ([]Status, error) {
+//
+// Nothing counts that is older than [Target.Version], or where there is none, than the call of Wait.
+func (h *Hub) Wait(ctx context.Context, targets []Target, o Options) ([]Status, error) {
 	started := time.Now()
 	ctx, cancel := context.WithCancel(ctx)
-	w := &waiter{clients: c, options: o, news: make(chan news), allListed: make(chan struct{})}
+	w := &waiter{hub: h, options: o, news: newMailbox()}
 	defer w.running.Wait()
+	defer w.leavePods()
 	defer cancel()
 
-	for _, t := range distinct(targets) {
-		w.objects = append(w.objects, &object{target: t, status: Status{Ref: t.Ref, Status: Unknown, Message: "the cluster has not answered yet"}})
+	targets = distinct(targets)
+	for _, t := range targets {
+		w.objects = append(w.objects, &object{target: t, status: Status{Ref: t.Ref, Status: Unknown, Message: unanswered}})
 	}
+	h.Expect(targets)
 	var limit <-chan time.Time
 	if o.Timeout > 0 {
 		timer := time.NewTimer(o.Timeout)
@@ -73,41 +80,74 @@ func Wait(ctx context.Context, c Clients, targets []Target, o Options) ([]Status
 		w.openWatches()
 		select {
 		case <-ctx.Done():
-		case n := <-w.news:
-			n.apply(ctx)
+		case <-w.news.signal:
+			for _, apply := range w.news.take() {
+				apply(ctx)
+				if _, over := w.verdict(); over {
+					// What came after it does not take it back.
+					break
+				}
+			}
 		case <-ticker.C:
-			w.passTime(ctx)
+			w.passTime()
 		case <-limit:
 			return w.statuses(), w.notReady(true, started)
 		}
 	}
 }
 
-// waiter is one wait. Everything but the goroutines of streams runs in the goroutine that called Wait, so nothing is locked.
+// unanswered is what is said of an object before anything is known of it.
+const unanswered = "the cluster has not answered yet"
+
+// waiter is one wait. Its state belongs to the goroutine that called Wait, to which all others send what they learn, so nothing is
+// locked.
 type waiter struct {
-	clients Clients
+	hub     *Hub
 	options Options
 	objects []*object
 	groups  []*group
 	running sync.WaitGroup
-
-	// news carries what streams learn to the one goroutine that keeps the state.
-	news chan news
-	// allListed is closed when every group has answered once.
-	allListed chan struct{}
-	opened    bool
-
-	kinds     newKinds
-	kindsOnce sync.Once
+	news    *mailbox
+	opened  bool
+	// wants are how sets are told that a list alone has not been enough.
+	wants []func()
 }
 
-// news is a change to the state, made in the waiter's goroutine.
-type news struct{ apply func(ctx context.Context) }
+// mailbox carries what is learned to the one goroutine that keeps a wait's state, in order. Sending never waits: who sends has
+// others to tell, too.
+type mailbox struct {
+	mu     sync.Mutex
+	items  []func(ctx context.Context)
+	signal chan struct{}
+}
+
+func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
+
+func (m *mailbox) send(apply func(ctx context.Context)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.items = append(m.items, apply)
+	select {
+	case m.signal <- struct{}{}:
+	default:
+	}
+}
+
+func (m *mailbox) take() []func(ctx context.Context) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	items := m.items
+	m.items = nil
+	return items
+}
 
 // object is what is known of a target.
 type object struct {
 	target Target
+	group  *group
 	status Status
+	// answered is set once the cluster has said something of the object.
+	answered bool
 	// last is kept for objects that are not Current and whose status depends on more than themselves: their pods, or time.
 	last  *unstructured.Unstructured
 	since time.Time
@@ -115,15 +155,42 @@ type object struct {
 	// trouble is the last that the pods had: a Job that fails deletes its pods first.
 	trouble string
 	// stopPods ends the watch of the pods; nil while there is none.
-	stopPods context.CancelFunc
+	stopPods func()
 }
 
-// group is what one list can answer: objects of one kind in one namespace.
+// group is what one set can answer: objects of one kind in one namespace, all with the owner labels of one Kustomization, or
+// none with any.
 type group struct {
 	kind      schema.GroupKind
 	namespace string
-	objects   map[string]*object
-	answered  bool
+	owner     flux.ID
+	// whole is set if some object has an expression, which may read anything.
+	whole   bool
+	objects map[string]*object
+}
+
+// groupsOf groups targets, without objects.
+func groupsOf(targets []Target) []*group {
+	var groups []*group
+	for _, t := range targets {
+		if g := find(groups, t); g != nil {
+			g.whole = g.whole || t.reads()
+			continue
+		}
+		groups = append(groups, &group{kind: t.Ref.GVK().GroupKind(), namespace: t.Ref.Namespace, owner: t.Owner, whole: t.reads(), objects: map[string]*object{}})
+	}
+	return groups
+}
+
+// find returns the group of a target, nil if there is none.
+func find(groups []*group, t Target) *group {
+	i := slices.IndexFunc(groups, func(g *group) bool {
+		return g.kind == t.Ref.GVK().GroupKind() && g.namespace == t.Ref.Namespace && g.owner == t.Owner
+	})
+	if i < 0 {
+		return nil
+	}
+	return groups[i]
 }
 
 // verdict reports whether all is Current, and whether the wait is over without that (S6.11, S6.14).
@@ -162,65 +229,47 @@ func (w *waiter) notReady(timedOut bool, started time.Time) error {
 
 // start groups the objects and follows each group.
 func (w *waiter) start(ctx context.Context) {
-	type key struct {
-		kind      schema.GroupKind
-		namespace string
-	}
-	groups := map[key]*group{}
+	var targets []Target
 	for _, o := range w.objects {
-		k := key{o.target.Ref.GVK().GroupKind(), o.target.Ref.Namespace}
-		g := groups[k]
-		if g == nil {
-			g = &group{kind: k.kind, namespace: k.namespace, objects: map[string]*object{}}
-			groups[k] = g
-			w.groups = append(w.groups, g)
-		}
-		g.objects[o.target.Ref.Name] = o
+		targets = append(targets, o.target)
+	}
+	w.groups = groupsOf(targets)
+	for _, o := range w.objects {
+		o.group = find(w.groups, o.target)
+		o.group.objects[o.target.Ref.Name] = o
 	}
 	for _, g := range w.groups {
 		w.running.Go(func() { w.followGroup(ctx, g) })
 	}
 }
 
-// openWatches lets the streams go on from their lists to their watches once every group has answered.
+// openWatches has the watches opened of sets that only this wait needs, once there is an answer for every object.
 func (w *waiter) openWatches() {
 	if w.opened {
 		return
 	}
-	for _, g := range w.groups {
-		if !g.answered {
+	for _, o := range w.objects {
+		if !o.answered {
 			return
 		}
 	}
 	w.opened = true
-	close(w.allListed)
-}
-
-// send hands news over; false when the wait has ended.
-func (w *waiter) send(ctx context.Context, apply func(ctx context.Context)) bool {
-	select {
-	case w.news <- news{apply}:
-		return true
-	case <-ctx.Done():
-		return false
+	for _, want := range w.wants {
+		want()
 	}
 }
 
 // followGroup finds the kind's resource and follows the group's objects until ctx ends. It runs in a goroutine of its own.
 func (w *waiter) followGroup(ctx context.Context, g *group) {
 	var p pause
-	wholeObject := false
-	for _, o := range g.objects {
-		wholeObject = wholeObject || o.target.Expr != nil
-	}
 	for ctx.Err() == nil {
 		// Asked for before the kind is looked up, so that no change between the two is missed.
-		wake := w.kinds.wake(g.kind.Group)
-		m, err := resolve(ctx, w.clients.Mapper, g.kind)
+		wake := w.hub.kinds.wake(g.kind.Group)
+		m, err := resolve(ctx, w.hub.clients.Mapper, g.kind)
 		if err == nil {
 			var namespace string
 			if namespace, err = namespaceFor(m, flux.Ref{Kind: g.kind.Kind, Namespace: g.namespace}); err == nil {
-				err = w.followObjects(ctx, g, newLister(w.clients, m, namespace, wholeObject))
+				err = w.followObjects(ctx, g, m, namespace)
 			}
 		}
 		var s Status
@@ -228,31 +277,35 @@ func (w *waiter) followGroup(ctx context.Context, g *group) {
 		case err == nil || ctx.Err() != nil:
 			return
 		case isMisnamed(err):
-			w.send(ctx, func(context.Context) {
+			w.news.send(func(context.Context) {
 				w.setAll(g, func(r flux.Ref) Status { return Status{Status: Unknown, Err: &misnamedError{r}} })
 			})
 			return
 		case meta.IsNoMatchError(err) || err == errGone:
 			// S6.15: not an error; the kind may come.
 			s = Status{Status: Unknown, Message: fmt.Sprintf("the cluster does not serve kind %s of %s", g.kind.Kind, apiGroup(g.kind))}
-			w.kindsOnce.Do(func() { w.running.Go(func() { w.kinds.watch(ctx, w.clients) }) })
+			w.hub.awaitKinds()
 		default:
 			// Discovery failed. Flux ends the wait here (S6.14); a run that has one chance tries again.
 			s = Status{Status: Unknown, Err: err}
 		}
-		if !w.send(ctx, func(context.Context) { w.setAll(g, func(flux.Ref) Status { return s }) }) || !p.wait(ctx, wake) {
+		w.news.send(func(context.Context) { w.setAll(g, func(flux.Ref) Status { return s }) })
+		if !p.wait(ctx, wake) {
 			return
 		}
-		meta.MaybeResetRESTMapper(w.clients.Mapper)
+		meta.MaybeResetRESTMapper(w.hub.clients.Mapper)
 	}
 }
 
-// followObjects follows a group's objects with one stream, or one for each if the account may only read objects by name. It
-// returns errGone if the resource is not served, nil if ctx has ended.
-func (w *waiter) followObjects(ctx context.Context, g *group, l lister) error {
-	if len(g.objects) > 1 {
-		err := w.stream(ctx, g, l, g.objects, "").run(ctx, true)
-		if !apierrors.IsForbidden(err) {
+// followObjects follows a group's objects in the widest set that may be listed, or each in one of its own if the account may only
+// read objects by name. It returns errGone if the resource is not served, nil if ctx has ended.
+func (w *waiter) followObjects(ctx context.Context, g *group, m *meta.RESTMapping, namespace string) error {
+	for {
+		s := w.hub.join(m, namespace, g)
+		if s == nil {
+			break
+		}
+		if err := w.followIn(ctx, s, g, namespace, g.objects); !apierrors.IsForbidden(err) {
 			return err
 		}
 	}
@@ -260,8 +313,9 @@ func (w *waiter) followObjects(ctx context.Context, g *group, l lister) error {
 	defer cancel()
 	errs := make(chan error, len(g.objects))
 	for name, o := range g.objects {
-		s := w.stream(ctx, g, l, map[string]*object{name: o}, name)
-		go func() { errs <- s.run(ctx, false) }()
+		go func() {
+			errs <- w.followIn(ctx, w.hub.joinOne(m, namespace, name, g.whole), g, namespace, map[string]*object{name: o})
+		}()
 	}
 	// The first that ends ends all: the context has, or the resource is gone.
 	var first error
@@ -274,60 +328,68 @@ func (w *waiter) followObjects(ctx context.Context, g *group, l lister) error {
 	return first
 }
 
-func (w *waiter) stream(ctx context.Context, g *group, l lister, objects map[string]*object, name string) *stream {
-	return &stream{
-		lister: l,
-		name:   name,
-		keep:   func(o *unstructured.Unstructured) bool { return objects[o.GetName()] != nil },
-		emit: func(b batch) bool {
-			return w.send(ctx, func(ctx context.Context) { w.take(ctx, g, objects, b) })
-		},
-		listed: w.awaitLists,
+// followIn follows objects in a set, which it leaves, until ctx or the set ends. It returns why the set did, nil if ctx did.
+func (w *waiter) followIn(ctx context.Context, s *set, g *group, namespace string, objects map[string]*object) error {
+	defer w.hub.leave(s)
+	w.news.send(func(context.Context) {
+		if w.wants = append(w.wants, s.want); w.opened {
+			s.want()
+		}
+	})
+	for name, o := range objects {
+		sub := &subscriber{key: types.NamespacedName{Namespace: namespace, Name: name}, floor: o.target.Version}
+		sub.told = func(k known, err error) {
+			w.news.send(func(waitCtx context.Context) {
+				// What is on its way when the object is looked for elsewhere is of no use any more.
+				if ctx.Err() == nil && o.group == g {
+					w.take(waitCtx, o, k, err, s.labelled())
+				}
+			})
+		}
+		s.subscribe(sub)
+		defer s.unsubscribe(sub)
 	}
-}
-
-// awaitLists keeps a stream from opening its watch before the other groups' first lists are in.
-func (w *waiter) awaitLists(ctx context.Context) bool {
-	grace := time.NewTimer(firstListsGrace)
-	defer grace.Stop()
 	select {
-	case <-w.allListed:
-	case <-grace.C:
 	case <-ctx.Done():
+		return nil
+	case <-s.ended:
+		return s.end
 	}
-	return ctx.Err() == nil
 }
 
-// take applies a batch to a group's objects.
-func (w *waiter) take(ctx context.Context, g *group, objects map[string]*object, b batch) {
-	g.answered = true
-	if b.err != nil {
-		for _, o := range objects {
-			o.last = nil
-			w.set(o, Status{Status: Unknown, Err: b.err})
-		}
-		return
+// take applies what was learned of an object. labelled says that only objects with the owner labels would have been seen.
+func (w *waiter) take(ctx context.Context, o *object, k known, err error, labelled bool) {
+	o.answered = true
+	switch {
+	case err != nil:
+		o.last = nil
+		w.set(o, Status{Status: Unknown, Err: err})
+	case !k.gone && k.object == nil:
+		o.last = nil
+		w.set(o, k.result)
+	case !k.gone:
+		o.last = k.object
+		w.judge(ctx, o)
+	case o.target.TTLJob && k.result.Status == Failed:
+		o.last = nil // the Job has deleted itself, and what it was before counts
+		w.set(o, k.result)
+	case labelled:
+		w.seek(ctx, o)
+	default:
+		w.setMissing(o)
 	}
-	seen := map[string]bool{}
-	for _, u := range b.objects {
-		seen[u.GetName()] = true
-		if o := objects[u.GetName()]; o != nil {
-			o.last = u
-			w.judge(ctx, o)
-		}
+}
+
+// seek looks for an object that is not among those with the owner labels: it may not exist, or something has taken them off.
+func (w *waiter) seek(ctx context.Context, o *object) {
+	if o.status.Status == Current {
+		o.last = nil
+		w.set(o, Status{Status: Unknown, Message: unanswered})
 	}
-	for _, u := range b.deleted {
-		if o := objects[u.GetName()]; o != nil {
-			w.setMissing(o)
-		}
-	}
-	if b.replace {
-		for name, o := range objects {
-			if !seen[name] {
-				w.setMissing(o)
-			}
-		}
-	}
+	o.target.Owner = flux.ID{}
+	o.group = &group{kind: o.group.kind, namespace: o.group.namespace, whole: o.group.whole, objects: map[string]*object{o.target.Ref.Name: o}}
+	g := o.group
+	w.running.Go(func() { w.followGroup(ctx, g) })
 }
 
 // setMissing applies S6.12.
@@ -355,11 +417,13 @@ func (w *waiter) judge(ctx context.Context, o *object) {
 	w.set(o, s)
 }
 
-// setAll gives all objects of a group the same status, unless it was answered meanwhile.
+// setAll gives all objects of a group the same status.
 func (w *waiter) setAll(g *group, s func(flux.Ref) Status) {
-	g.answered = true
 	for _, o := range g.objects {
-		o.last = nil
+		if o.group != g {
+			continue // it is looked for elsewhere
+		}
+		o.answered, o.last = true, nil
 		w.set(o, s(o.target.Ref))
 	}
 }
@@ -382,58 +446,49 @@ func (w *waiter) set(o *object, s Status) {
 
 // passTime does what becomes due without any news: it looks at the pods of workloads that take longer than a moment, and judges
 // pods again, whose rule knows an age (S6.23).
-func (w *waiter) passTime(ctx context.Context) {
+func (w *waiter) passTime() {
 	for _, o := range w.objects {
 		if o.last == nil {
 			continue
 		}
 		if o.last.GroupVersionKind().GroupKind() == podKind {
-			w.judge(ctx, o)
+			w.judge(context.Background(), o)
 			continue
 		}
 		if o.stopPods == nil && time.Since(o.since) >= tick && o.status.Status == InProgress {
-			w.followPods(ctx, o)
+			w.followPods(o)
 		}
 	}
 }
 
-// followPods follows the pods of a workload. An account that may not is no failure: the workload's own status then decides
-// alone.
-func (w *waiter) followPods(ctx context.Context, o *object) {
+// followPods follows the pods of a workload.
+func (w *waiter) followPods(o *object) {
 	selector, ok := podSelector(o.last)
 	if !ok {
 		return
 	}
-	ctx, o.stopPods = context.WithCancel(ctx)
-	s := &stream{
-		lister: dynamicLister{w.clients.Dynamic.Resource(podResource).Namespace(o.last.GetNamespace())},
-		labels: selector.String(),
-	}
-	s.emit = func(b batch) bool {
-		return w.send(ctx, func(waitCtx context.Context) {
-			if ctx.Err() == nil && b.err == nil {
-				w.takePods(waitCtx, o, b)
+	f := &podFollower{selector: selector}
+	f.told = func(pods map[string]podState) {
+		w.news.send(func(ctx context.Context) {
+			if o.last != nil && o.stopPods != nil {
+				o.pods = pods
+				w.judge(ctx, o)
 			}
 		})
 	}
-	w.running.Go(func() {
-		// Forbidden is told by what is not said, and pods are always served.
-		_ = s.run(ctx, true)
-	})
+	// Without a place the workload's own status decides alone, and another tick tries again.
+	if stop, ok := w.hub.pods.follow(o.last.GetNamespace(), f, podsDecide(o.last.GroupVersionKind().GroupKind())); ok {
+		o.stopPods = stop
+	}
 }
 
-func (w *waiter) takePods(ctx context.Context, o *object, b batch) {
-	if b.replace || o.pods == nil {
-		o.pods = map[string]podState{}
-	}
-	for _, p := range b.objects {
-		o.pods[p.GetName()] = podStateOf(p)
-	}
-	for _, p := range b.deleted {
-		delete(o.pods, p.GetName())
-	}
-	if o.last != nil {
-		w.judge(ctx, o)
+// leavePods ends what the wait follows of pods.
+func (w *waiter) leavePods() {
+	for _, o := range w.objects {
+		if o.stopPods != nil {
+			o.stopPods()
+			o.stopPods = nil
+		}
 	}
 }
 

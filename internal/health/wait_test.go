@@ -21,7 +21,7 @@ import (
 )
 
 func TestWaitForNothing(t *testing.T) {
-	got, err := Wait(t.Context(), Clients{}, nil, Options{})
+	got, err := wait(t.Context(), Clients{}, nil, Options{})
 	if err != nil || len(got) != 0 {
 		t.Errorf("%v, %v", got, err)
 	}
@@ -31,7 +31,7 @@ func TestDeploymentRollsOut(t *testing.T) {
 	e := newEnv(t)
 	j := newJournal()
 	targets := e.apply(deploymentOf("web", "web:1", 3, ""))
-	got, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report})
+	got, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report})
 	if err != nil {
 		t.Fatalf("%v\n%s", err, j)
 	}
@@ -40,7 +40,7 @@ func TestDeploymentRollsOut(t *testing.T) {
 	}
 	// A change of an object that was ready closes the gate until the change is live (S6.21).
 	e.apply(deploymentOf("web", "web:2", 3, ""))
-	if _, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report}); err != nil {
+	if _, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report}); err != nil {
 		t.Fatalf("%v\n%s", err, j)
 	}
 	o := parse(t, deploymentOf("web", "web:2", 3, ""))
@@ -70,7 +70,7 @@ func TestEveryWorkloadBecomesReady(t *testing.T) {
 		"apiVersion: policy/v1\nkind: PodDisruptionBudget\nmetadata: {name: p}\nspec: {minAvailable: 0, selector: {matchLabels: {app: web}}}\n",
 	)
 	j := newJournal()
-	if _, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report}); err != nil {
+	if _, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report}); err != nil {
 		t.Fatalf("%v\n%s", err, j)
 	}
 	for _, must := range []string{"Job/" + e.namespace + "/migrate status: 'Current': the Job is complete", "Ingress/", "CronJob/"} {
@@ -85,7 +85,7 @@ func TestFailFast(t *testing.T) {
 	e := newEnv(t)
 	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:does-not-exist", 1, ""))
 	started := time.Now()
-	got, err := Wait(t.Context(), e.clients, targets, Options{Timeout: 10 * long, FailFast: true})
+	got, err := wait(t.Context(), e.clients, targets, Options{Timeout: 10 * long, FailFast: true})
 	var n *NotReadyError
 	if !errors.As(err, &n) || n.TimedOut || time.Since(started) > long {
 		t.Fatalf("%v after %s", err, time.Since(started))
@@ -103,7 +103,7 @@ func TestFailFast(t *testing.T) {
 func TestWithoutFailFast(t *testing.T) {
 	e := newEnv(t)
 	targets := e.apply(jobOf("migrate", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""), deploymentOf("web", "web:1", 1, ""))
-	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long})
+	_, err := wait(t.Context(), e.clients, targets, Options{Timeout: long})
 	var n *NotReadyError
 	if !errors.As(err, &n) || n.TimedOut {
 		t.Fatalf("Failed and Current are final: %v", err)
@@ -127,7 +127,7 @@ spec:
     metadata: {labels: {app: db}, annotations: {kubetest.sluice.run/fail: crash-loop}}
     spec: {terminationGracePeriodSeconds: 0, containers: [{name: app, image: "db:1"}]}
 `)
-	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true})
+	_, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true})
 	var n *NotReadyError
 	if !errors.As(err, &n) || n.TimedOut || n.Statuses[0].Status != Failed {
 		t.Fatalf("%v", err)
@@ -143,7 +143,7 @@ func TestTimeoutNamesTheTroubleOfThePods(t *testing.T) {
 	const image = "ghcr.io/your-org/web:does-not-exist"
 	targets := e.apply(deploymentOf("web", image, 2, ""))
 	j := newJournal()
-	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: 5 * time.Second, FailFast: true, Report: j.report})
+	_, err := wait(t.Context(), e.clients, targets, Options{Timeout: 5 * time.Second, FailFast: true, Report: j.report})
 	var n *NotReadyError
 	if !errors.As(err, &n) || !n.TimedOut {
 		t.Fatalf("%v", err)
@@ -158,7 +158,7 @@ func TestTimeoutNamesTheTroubleOfThePods(t *testing.T) {
 	}
 	// Corrected, it recovers.
 	e.apply(deploymentOf("web", "ghcr.io/your-org/web:v1", 2, ""))
-	if _, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
+	if _, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -176,7 +176,7 @@ func TestMissingObjects(t *testing.T) {
 	}
 	done := make(chan result)
 	go func() {
-		s, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, Report: j.report})
+		s, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, Report: j.report})
 		done <- result{s, err}
 	}()
 	j.await(t, "ConfigMap/"+e.namespace+"/later status: 'NotFound'")
@@ -188,10 +188,10 @@ func TestMissingObjects(t *testing.T) {
 	}
 
 	gone := flux.Ref{Group: "batch", Version: "v1", Kind: "Job", Namespace: e.namespace, Name: "gone"}
-	if _, err := Wait(t.Context(), e.clients, []Target{{Ref: gone, TTLJob: true}}, Options{Timeout: long}); err != nil {
+	if _, err := wait(t.Context(), e.clients, []Target{{Ref: gone, TTLJob: true}}, Options{Timeout: long}); err != nil {
 		t.Errorf("a Job with a TTL: %v", err)
 	}
-	_, err := Wait(t.Context(), e.clients, []Target{{Ref: gone}}, Options{Timeout: 300 * time.Millisecond})
+	_, err := wait(t.Context(), e.clients, []Target{{Ref: gone}}, Options{Timeout: 300 * time.Millisecond})
 	if err == nil || !strings.Contains(err.Error(), "timeout of 300ms waiting for: [Job/"+e.namespace+"/gone status: 'NotFound'") {
 		t.Errorf("a Job without one: %v", err)
 	}
@@ -201,7 +201,7 @@ func TestJobWithTTLDeletesItself(t *testing.T) {
 	e := newEnv(t)
 	targets := e.apply(jobOf("migrate", "", "ttlSecondsAfterFinished: 0"))
 	targets[0].TTLJob = true
-	if _, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
+	if _, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true}); err != nil {
 		t.Error(err)
 	}
 }
@@ -212,7 +212,7 @@ func TestNamespacedKindWithoutNamespaceEndsAtOnce(t *testing.T) {
 	targets := append(e.apply("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n"),
 		Target{Ref: flux.Ref{Group: "apps", Version: "v1", Kind: "Deployment", Name: "web"}})
 	started := time.Now()
-	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long})
+	_, err := wait(t.Context(), e.clients, targets, Options{Timeout: long})
 	if err == nil || time.Since(started) > long/2 {
 		t.Fatalf("%v after %s", err, time.Since(started))
 	}
@@ -228,7 +228,7 @@ func TestNamespacedKindWithoutNamespaceEndsAtOnce(t *testing.T) {
 func TestClusterScopedKindMayBeGivenANamespace(t *testing.T) {
 	e := newEnv(t)
 	ref := flux.Ref{Version: "v1", Kind: "Namespace", Namespace: e.namespace, Name: e.namespace}
-	if _, err := Wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: long}); err != nil {
+	if _, err := wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: long}); err != nil {
 		t.Error(err)
 	}
 }
@@ -250,7 +250,7 @@ func TestTerminatingNamespaceIsNotReady(t *testing.T) {
 	e.delete("apiVersion: v1\nkind: Namespace\nmetadata: {name: " + namespace + "}\n")
 	ref := flux.Ref{Version: "v1", Kind: "Namespace", Name: namespace}
 	j := newJournal()
-	statuses, err := Wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: 2 * time.Second, Report: j.report})
+	statuses, err := wait(t.Context(), e.clients, []Target{{Ref: ref}}, Options{Timeout: 2 * time.Second, Report: j.report})
 	if err == nil || statuses[0].Status != Terminating {
 		t.Fatalf("%v, %v", statuses, err)
 	}
@@ -286,14 +286,14 @@ func TestKindThatComesLater(t *testing.T) {
 		{Ref: flux.Ref{Group: group, Version: "v1", Kind: "GradeBook", Namespace: e.namespace, Name: "algebra"}},
 		{Ref: flux.Ref{Group: "apiextensions.k8s.io", Version: "v1", Kind: "CustomResourceDefinition", Name: "gradebooks." + group}},
 	}
-	_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: 400 * time.Millisecond, FailFast: true})
+	_, err := wait(t.Context(), e.clients, targets, Options{Timeout: 400 * time.Millisecond, FailFast: true})
 	if err == nil || !strings.Contains(err.Error(), "algebra status: 'Unknown': the cluster does not serve kind GradeBook of group "+group) {
 		t.Fatalf("%v", err)
 	}
 	j := newJournal()
 	done := make(chan error)
 	go func() {
-		_, err := Wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report})
+		_, err := wait(t.Context(), e.clients, targets, Options{Timeout: long, FailFast: true, Report: j.report})
 		done <- err
 	}()
 	j.await(t, "does not serve kind")
@@ -324,7 +324,7 @@ func TestRights(t *testing.T) {
 			"apiVersion: rbac.authorization.k8s.io/v1\nkind: RoleBinding\nmetadata: {name: "+user+"}\nroleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: "+user+"}\nsubjects: [{kind: User, name: "+user+"}]\n")
 	}
 	for _, targets := range [][]Target{one, two} {
-		statuses, err := Wait(t.Context(), as("nobody"), targets, Options{Timeout: 500 * time.Millisecond, FailFast: true})
+		statuses, err := wait(t.Context(), as("nobody"), targets, Options{Timeout: 500 * time.Millisecond, FailFast: true})
 		if err == nil || statuses[0].Status != Unknown || !apierrors.IsForbidden(statuses[0].Err) {
 			t.Errorf("%d objects: %v, %v", len(targets), statuses, err)
 		}
@@ -336,7 +336,7 @@ func TestRights(t *testing.T) {
 	done := make(chan error)
 	j := newJournal()
 	go func() {
-		_, err := Wait(t.Context(), as("late"), two, Options{Timeout: long, Report: j.report})
+		_, err := wait(t.Context(), as("late"), two, Options{Timeout: long, Report: j.report})
 		done <- err
 	}()
 	j.await(t, "forbidden")
@@ -349,13 +349,13 @@ func TestRights(t *testing.T) {
 	grant("names", `{apiGroups: [""], resources: [configmaps], resourceNames: [a, b], verbs: [get, list, watch]}`)
 	for _, user := range []string{"reader", "names"} {
 		// RBAC takes effect when the server's own watch has seen it, so a first refusal is no failure.
-		if _, err := Wait(t.Context(), as(user), two, Options{Timeout: long}); err != nil {
+		if _, err := wait(t.Context(), as(user), two, Options{Timeout: long}); err != nil {
 			t.Errorf("%s: %v", user, err)
 		}
 		later := Target{Ref: flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: e.namespace, Name: "b"}}
 		e.delete("apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n")
 		go func() {
-			_, err := Wait(t.Context(), as(user), []Target{one[0], later}, Options{Timeout: long, Report: j.report})
+			_, err := wait(t.Context(), as(user), []Target{one[0], later}, Options{Timeout: long, Report: j.report})
 			done <- err
 		}()
 		j.await(t, "b status: 'NotFound'")
@@ -381,16 +381,16 @@ func TestS6_32JobOfAnotherUser(t *testing.T) {
 	const suspended = "suspend: true"
 	target := e.apply(jobOf("migrate", "", suspended))[0]
 	target.Ref.Version = "v1alpha7"
-	if _, err := Wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true}); err != nil {
+	if _, err := wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true}); err != nil {
 		t.Fatalf("a suspended Job: %v", err)
 	}
 	e.apply(jobOf("migrate", "", "suspend: false"))
-	statuses, err := Wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true})
+	statuses, err := wait(t.Context(), deployer, []Target{target}, Options{Timeout: long, FailFast: true})
 	if err != nil || statuses[0].Message != "the Job is complete" {
 		t.Errorf("%v, %v", statuses, err)
 	}
 	broken := e.apply(jobOf("broken", "kubetest.sluice.run/fail: crash-loop, kubetest.sluice.run/exit-code: \"3\"", ""))
-	statuses, err = Wait(t.Context(), deployer, broken, Options{Timeout: long, FailFast: true})
+	statuses, err = wait(t.Context(), deployer, broken, Options{Timeout: long, FailFast: true})
 	if err == nil || statuses[0].Status != Failed {
 		t.Errorf("%v, %v", statuses, err)
 	}
@@ -404,7 +404,7 @@ func TestCancelReturnsTheCauseAndWhatIsKnown(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	j := newJournal()
 	var at time.Time
-	statuses, err := Wait(ctx, e.clients, targets, Options{Timeout: long, Report: func(s Status) {
+	statuses, err := wait(ctx, e.clients, targets, Options{Timeout: long, Report: func(s Status) {
 		j.report(s)
 		if s.Ref.Kind == "Secret" {
 			go func() { at = time.Now(); cancel(stopped) }()
@@ -423,7 +423,7 @@ func TestCancelReturnsTheCauseAndWhatIsKnown(t *testing.T) {
 	}
 	noneLeft(t)
 
-	if _, err := Wait(ctx, e.clients, targets, Options{}); !errors.Is(err, stopped) {
+	if _, err := wait(ctx, e.clients, targets, Options{}); !errors.Is(err, stopped) {
 		t.Errorf("a context that has ended: %v", err)
 	}
 }
@@ -440,7 +440,7 @@ func TestRequestsOfALargeGroup(t *testing.T) {
 	var r proxy.Recorder
 	config := rest.CopyConfig(e.config)
 	config.Wrap(r.Wrap)
-	statuses, err := Wait(t.Context(), e.clientsFor(config), targets, Options{Timeout: long})
+	statuses, err := wait(t.Context(), e.clientsFor(config), targets, Options{Timeout: long})
 	if err != nil || len(statuses) != 501 {
 		t.Fatalf("%d statuses, %v", len(statuses), err)
 	}
@@ -459,7 +459,7 @@ func TestRequestsOfALargeGroup(t *testing.T) {
 func TestClaimWithoutProvisioner(t *testing.T) {
 	e := newEnv(t)
 	targets := e.apply("apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: data}\nspec: {storageClassName: no-such-class, accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}\n")
-	statuses, err := Wait(t.Context(), e.clients, targets, Options{Timeout: 2 * time.Second, FailFast: true})
+	statuses, err := wait(t.Context(), e.clients, targets, Options{Timeout: 2 * time.Second, FailFast: true})
 	if err == nil || statuses[0].Status != InProgress {
 		t.Fatalf("%v, %v", statuses, err)
 	}
@@ -480,7 +480,7 @@ func BenchmarkGate(b *testing.B) {
 		j := newJournal()
 		done := make(chan time.Time)
 		go func() {
-			_, err := Wait(b.Context(), e.clients, []Target{{Ref: flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: e.namespace, Name: name}}},
+			_, err := wait(b.Context(), e.clients, []Target{{Ref: flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: e.namespace, Name: name}}},
 				Options{Timeout: long, Report: j.report})
 			if err != nil {
 				b.Error(err)

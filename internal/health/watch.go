@@ -24,6 +24,9 @@ const (
 	// watchSeconds is how long the server is asked to keep a watch, plus up to as much again at random. A connection that is
 	// dead without saying so is found out after that time at the latest.
 	watchSeconds = 120
+	// listAge is how old a list gets before the end of a watch leads to another one. What was lost on the way, which should not
+	// happen, is found then at the latest.
+	listAge = 3 * time.Minute
 
 	firstPause = 100 * time.Millisecond
 	lastPause  = 5 * time.Second
@@ -33,7 +36,7 @@ const (
 type pause struct{ next time.Duration }
 
 // wait waits, up to half as long again at random so that many waits do not march in step. It ends early, with the pause at its
-// beginning again, when wake is closed. It returns false when ctx ends.
+// beginning again, when wake is closed or has a value. It returns false when ctx ends.
 func (p *pause) wait(ctx context.Context, wake <-chan struct{}) bool {
 	d := max(p.next, firstPause)
 	p.next = min(2*d, lastPause)
@@ -54,12 +57,17 @@ func (p *pause) reset() { p.next = 0 }
 
 // batch is news of a set of objects.
 type batch struct {
-	// replace says that objects is the whole set; else each is new or changed, and deleted names those that are gone.
+	// replace says that objects is the whole set; else each is new or changed, and deleted names those that are gone. With
+	// neither nothing has happened to the set.
 	replace bool
 	objects []*unstructured.Unstructured
 	deleted []*unstructured.Unstructured
+	// version is how far the set has been followed with this; empty if that is not known.
+	version string
 	// err, if not nil, says why nothing is known of the set at present.
 	err error
+	// lost says that nothing follows the set any more: what happens from now on is told by the next list.
+	lost bool
 }
 
 // lister lists and watches one resource within one namespace, or without one. It gives unstructured objects in any case.
@@ -76,10 +84,26 @@ type stream struct {
 	name, labels string
 	// keep says which objects matter; nil means all. What does not matter is forgotten page by page.
 	keep func(*unstructured.Unstructured) bool
+	// trim, if not nil, takes from an object what nobody reads.
+	trim func(*unstructured.Unstructured)
+	// begin, if not nil, is called before each list.
+	begin func()
 	// emit takes the news. It returns false when nobody wants any more.
 	emit func(batch) bool
 	// listed is called after each list that was emitted, before the watch is opened; nil for nothing. False ends the stream.
 	listed func(ctx context.Context) bool
+	// again, if not nil, is how another list is asked for, which ends the watch and every pause; see ask. It holds one value.
+	again chan struct{}
+	// needed, if not nil, says whether anybody is interested. If not, a stream that was broken off is left so until asked.
+	needed func() bool
+}
+
+// ask has the set listed again: with a list that begins after this call.
+func (s *stream) ask() {
+	select {
+	case s.again <- struct{}{}:
+	default: // asked already
+	}
 }
 
 // errGone says that the resource itself is not served (any more).
@@ -101,6 +125,9 @@ func (s *stream) run(ctx context.Context, giveUp bool) error {
 			return err
 		case errors.As(err, &onlyGet):
 			// The object has been read; there is nothing to watch.
+			if !s.emit(batch{lost: true}) {
+				return nil
+			}
 		case err != nil:
 			if !s.emit(batch{err: err}) {
 				return nil
@@ -109,21 +136,40 @@ func (s *stream) run(ctx context.Context, giveUp bool) error {
 			if s.listed != nil && !s.listed(ctx) {
 				return nil
 			}
+			listed := time.Now()
 			for err == nil {
 				opened := time.Now()
 				version, err = s.follow(ctx, version)
 				if ctx.Err() != nil || errors.Is(err, errStopped) {
 					return nil
 				}
-				if time.Since(opened) > time.Second {
+				switch {
+				case time.Since(opened) > time.Second:
 					p.reset()
-				} else if err == nil {
+				case err == nil:
 					// Something between here and the server ends watches at once: list again, with a pause.
 					err = errShort
 				}
+				if err == nil && time.Since(listed) >= listAge {
+					err = errAsked
+				}
+			}
+			if !s.emit(batch{lost: true}) {
+				return nil
+			}
+			if errors.Is(err, errAsked) {
+				continue
 			}
 		}
-		if !p.wait(ctx, nil) {
+		if s.needed != nil && !s.needed() {
+			select {
+			case <-s.again:
+			case <-ctx.Done():
+				return nil
+			}
+			continue
+		}
+		if !p.wait(ctx, s.again) {
 			return nil
 		}
 	}
@@ -132,6 +178,7 @@ func (s *stream) run(ctx context.Context, giveUp bool) error {
 var (
 	errStopped = errors.New("stopped")
 	errShort   = errors.New("watch ended at once")
+	errAsked   = errors.New("another list is due")
 )
 
 // relist lists and emits the set. Without a resource version the answer is as new as the server's latest write, so that what
@@ -139,6 +186,13 @@ var (
 func (s *stream) relist(ctx context.Context) (version string, err error) {
 	o := metav1.ListOptions{Limit: pageSize, LabelSelector: s.labels, FieldSelector: s.field()}
 	b := batch{replace: true}
+	select {
+	case <-s.again: // this list is one that begins after it was asked for
+	default:
+	}
+	if s.begin != nil {
+		s.begin()
+	}
 	for {
 		items, list, err := s.lister.list(ctx, o)
 		if apierrors.IsResourceExpired(err) && o.Continue != "" {
@@ -156,11 +210,14 @@ func (s *stream) relist(ctx context.Context) (version string, err error) {
 		}
 		for _, item := range items {
 			if s.keep == nil || s.keep(item) {
+				if s.trim != nil {
+					s.trim(item)
+				}
 				b.objects = append(b.objects, item)
 			}
 		}
 		if o.Continue = list.GetContinue(); o.Continue == "" {
-			if !s.emit(b) {
+			if b.version = list.GetResourceVersion(); !s.emit(b) {
 				return "", errStopped
 			}
 			return list.GetResourceVersion(), nil
@@ -196,6 +253,12 @@ func (s *stream) field() string {
 // follow watches from version on. It returns the version to go on from when the server ended the watch in good order, else an
 // error after which the set must be listed again.
 func (s *stream) follow(ctx context.Context, version string) (string, error) {
+	select {
+	case <-s.again:
+		s.ask() // for the list, which takes it
+		return "", errAsked
+	default:
+	}
 	seconds := watchSeconds + rand.Int64N(watchSeconds)
 	w, err := s.lister.watch(ctx, metav1.ListOptions{LabelSelector: s.labels, FieldSelector: s.field(),
 		ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
@@ -212,6 +275,9 @@ func (s *stream) follow(ctx context.Context, version string) (string, error) {
 		select {
 		case <-ctx.Done():
 			return "", ctx.Err()
+		case <-s.again:
+			s.ask() // for the list, which takes it
+			return "", errAsked
 		case e, open := <-w.ResultChan():
 			if !open {
 				return version, nil
@@ -224,12 +290,16 @@ func (s *stream) follow(ctx context.Context, version string) (string, error) {
 				return "", err
 			}
 			version = o.GetResourceVersion()
-			if e.Type == watch.Bookmark || s.keep != nil && !s.keep(o) {
-				continue
-			}
-			b := batch{objects: []*unstructured.Unstructured{o}}
-			if e.Type == watch.Deleted {
-				b = batch{deleted: b.objects}
+			b := batch{version: version}
+			switch {
+			case e.Type == watch.Bookmark || s.keep != nil && !s.keep(o):
+			case e.Type == watch.Deleted:
+				b.deleted = []*unstructured.Unstructured{o}
+			default:
+				if s.trim != nil {
+					s.trim(o)
+				}
+				b.objects = []*unstructured.Unstructured{o}
 			}
 			if !s.emit(b) {
 				return "", errStopped

@@ -73,6 +73,9 @@ type work struct {
 	record   *inventory.Record
 	entries  []inventory.Entry // nil until a full apply
 	targets  []health.Target
+	// written are the versions as of which objects are as they should be, by
+	// their keys.
+	written map[flux.Ref]string
 }
 
 // errSuspended ends the turn of a suspended node: what depends on it cannot
@@ -83,8 +86,12 @@ var errSuspended = errors.New("suspended")
 func (r *run) deploy(ctx context.Context) []event.Failure {
 	r.writing = true
 	r.scheduled, r.toBuild = map[flux.ID]bool{}, map[flux.ID]bool{}
+	defer r.homes.each((*home).rest)
 	for _, n := range r.sorted() {
 		r.enter(n)
+		if n.runs() && n.built {
+			r.expect(n)
+		}
 	}
 	var steps []schedule.Step
 	for _, n := range r.sorted() {
@@ -235,6 +242,8 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	if err != nil {
 		return err
 	}
+	r.watch(n)
+	n.written = map[flux.Ref]string{}
 	options := r.applyOptions(n)
 	options.StageWait = func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) }
 	options.Report = func(result apply.Result) { r.applied(n, result) }
@@ -251,7 +260,7 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	n.settle(results)
 	var done []health.Applied
 	for _, result := range results {
-		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped})
+		done = append(done, health.Applied{Object: result.Object, Skipped: result.Action == apply.Skipped, Version: result.Version})
 	}
 	n.targets = n.expressions.Attach(r.targets(n, done))
 	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
@@ -271,10 +280,38 @@ func (r *run) targets(n *node, done []health.Applied) []health.Target {
 	return targets
 }
 
+// awaited is what a node will wait for, as far as that can be told before its
+// objects are applied.
+func (r *run) awaited(n *node) []health.Target {
+	planned := make([]health.Applied, len(n.objects))
+	for i, o := range n.objects {
+		planned[i].Object = o
+	}
+	return n.expressions.Attach(r.targets(n, planned))
+}
+
+// expect lets those who watch know what a node will wait for: one watch then
+// serves it and others.
+func (r *run) expect(n *node) {
+	if hub, err := r.hubOf(n); err == nil { // else its turn tells
+		hub.Expect(r.awaited(n))
+	}
+}
+
+// watch begins to watch what a node will wait for, side by side with its apply.
+func (r *run) watch(n *node) {
+	if hub, err := r.hubOf(n); err == nil { // else its wait tells
+		hub.Watch(r.awaited(n))
+	}
+}
+
 // applied reports one object.
 func (r *run) applied(n *node, result apply.Result) {
 	if result.Err != nil {
 		return // part of the node's failure
+	}
+	if result.Action != apply.Skipped {
+		n.written[result.Ref.Key()] = result.Version
 	}
 	change := n.change(result.Object, event.Action(result.Action), result.Reason)
 	r.emit(event.ObjectApplied{At: now(), Change: change})
@@ -282,27 +319,30 @@ func (r *run) applied(n *node, result apply.Result) {
 
 // stageReady waits for definitions and classes (S4.11).
 func (r *run) stageReady(ctx context.Context, n *node, refs []flux.Ref) error {
-	clients, err := r.healthClients(n)
+	hub, err := r.hubOf(n)
 	if err != nil {
 		return err
 	}
 	targets := make([]health.Target, len(refs))
 	for i, ref := range refs {
 		targets[i].Ref = ref
+		if version, ours := n.written[ref.Key()]; ours {
+			targets[i].Version, targets[i].Owner = version, n.ID
+		}
 	}
-	_, err = health.Wait(ctx, clients, targets, health.Options{FailFast: true, Report: r.reportHealth(n)})
+	_, err = hub.Wait(ctx, targets, health.Options{FailFast: true, Report: r.reportHealth(n)})
 	return err
 }
 
 // healthy waits for the node's health.
 func (r *run) healthy(ctx context.Context, n *node) error {
-	clients, err := r.healthClients(n)
+	hub, err := r.hubOf(n)
 	if err != nil {
 		return err
 	}
 	began := time.Now()
 	defer func() { n.waited += time.Since(began) }()
-	statuses, err := health.Wait(ctx, clients, n.targets, health.Options{Timeout: n.Timeout(), FailFast: !r.options.NoFailFast, Report: r.reportHealth(n)})
+	statuses, err := hub.Wait(ctx, n.targets, health.Options{Timeout: n.Timeout(), FailFast: !r.options.NoFailFast, Report: r.reportHealth(n)})
 	if limit, ok := context.Cause(ctx).(*TimeoutError); ok && err != nil {
 		// The run's own limit ended the wait: what is not ready is the
 		// reason, and worth a diagnosis.
@@ -340,14 +380,14 @@ func (r *run) clientFor(n *node) (client.WithWatch, error) {
 	return to.Client(r.user(n))
 }
 
-// healthClients returns what health needs to watch as a node's user (S4.40).
-func (r *run) healthClients(n *node) (health.Clients, error) { return r.healthAs(n, r.user(n)) }
+// hubOf returns what watches as a node's user (S4.40), for all nodes together.
+func (r *run) hubOf(n *node) (*health.Hub, error) { return r.hubAs(n, r.user(n)) }
 
-// healthAs returns them for another user.
-func (r *run) healthAs(n *node, user string) (health.Clients, error) {
+// hubAs returns that of another user.
+func (r *run) hubAs(n *node, user string) (*health.Hub, error) {
 	to, err := r.homeOf(n)
 	if err != nil {
-		return health.Clients{}, err
+		return nil, err
 	}
 	return to.health(user)
 }

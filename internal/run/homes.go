@@ -26,26 +26,36 @@ type home struct {
 	// cluster; zero for the run's own, with whatever credentials.
 	place flux.ClusterRef
 
-	mu       sync.Mutex
-	watchers map[string]health.Clients // by user
+	mu   sync.Mutex
+	hubs map[string]*health.Hub // by user
 }
 
-// health returns what it takes to watch as a user (S4.40).
-func (h *home) health(user string) (health.Clients, error) {
+// health returns what all nodes share that are watched as a user (S4.40).
+func (h *home) health(user string) (*health.Hub, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if known, ok := h.watchers[user]; ok {
+	if known, ok := h.hubs[user]; ok {
 		return known, nil
 	}
-	made, err := health.NewClients(h.Config(user), nil, h.Mapper())
+	clients, err := health.NewClients(h.Config(user), nil, h.Mapper())
 	if err != nil {
-		return made, err
+		return nil, err
 	}
-	if h.watchers == nil {
-		h.watchers = map[string]health.Clients{}
+	if h.hubs == nil {
+		h.hubs = map[string]*health.Hub{}
 	}
-	h.watchers[user] = made
-	return made, nil
+	h.hubs[user] = health.NewHub(clients)
+	return h.hubs[user], nil
+}
+
+// rest ends all watching.
+func (h *home) rest() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, hub := range h.hubs {
+		hub.Close()
+	}
+	h.hubs = nil
 }
 
 // homes are the connections of a run. They are made by one goroutine at a time,
@@ -93,14 +103,22 @@ func (h *homes) where(ref flux.ClusterRef) prune.Place {
 	return prune.Place{Cluster: ref, Lost: lost}
 }
 
-// closeAll lets go of all connections.
-func (h *homes) closeAll() {
+// each calls do for every connection there is.
+func (h *homes) each(do func(*home)) {
 	for _, to := range h.byContent {
-		to.Close()
+		do(to)
 	}
 	if own := h.byRef[flux.ClusterRef{}]; own != nil {
-		own.Close()
+		do(own)
 	}
+}
+
+// closeAll lets go of all connections.
+func (h *homes) closeAll() {
+	h.each(func(to *home) {
+		to.rest()
+		to.Close()
+	})
 }
 
 // homeOf returns the connection that a node's objects are applied through.

@@ -45,6 +45,7 @@ func (r *run) fillNow(ctx context.Context, n *node) ([]*node, error) {
 	if len(failures) > 0 {
 		return nil, &failed{failures}
 	}
+	r.expect(n)
 	for _, child := range children {
 		child.deferred = "is part of " + n.ID.String() + ", which was built at its turn"
 	}

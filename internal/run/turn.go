@@ -212,7 +212,7 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 	defer cancel()
 	defer context.AfterFunc(r.outside, cancel)()
 
-	clients, err := r.healthAs(n, "")
+	hub, err := r.hubAs(n, "")
 	failures := make([]event.Failure, len(causes))
 	var group sync.WaitGroup
 	for i, status := range causes {
@@ -223,7 +223,7 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 			f.Text += ": " + status.Message
 		}
 		if i < diagnosed && err == nil {
-			group.Go(func() { look(looking, clients, status, r.began, f) })
+			group.Go(func() { look(looking, hub.Clients(), status, r.began, f) })
 		}
 	}
 	group.Wait()
