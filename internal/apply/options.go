@@ -58,10 +58,11 @@ type Options struct {
 	// RecreateTimeout limits the wait for the end of a deleted object; 0
 	// means two minutes. Flux waits without limit (S4.29).
 	RecreateTimeout time.Duration
-	// Known says of an object that it is known to be as desired, and what the
-	// cluster calls it. It is then reported as unchanged and not looked at.
-	// Calls may overlap. Nil knows none.
-	Known func(flux.Object) (flux.Ref, bool)
+	// Known says of an object that it is known to be as desired, what the
+	// cluster calls it, and the resource version of which that is known. It is
+	// then reported as unchanged and not looked at. Calls may overlap. Nil
+	// knows none.
+	Known func(flux.Object) (ref flux.Ref, version string, ok bool)
 	// StageWait returns when the given objects are ready. It is called
 	// after the first two stages (S4.11) with those that are not known to
 	// be ready already, under a deadline of 60 seconds. Nil does not wait.

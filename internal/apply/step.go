@@ -51,8 +51,9 @@ func (st *step) version() string {
 // rehearse decides what has to be done to an object, writing nothing.
 func (r *runner) rehearse(ctx context.Context, st *step) {
 	if r.options.Known != nil {
-		if ref, ok := r.options.Known(st.object); ok {
+		if ref, version, ok := r.options.Known(st.object); ok {
 			r.done(st, Unchanged, "", ref)
+			st.result.Version = version
 			return
 		}
 	}

@@ -131,7 +131,7 @@ func (b *bench) apply(p *Plan, n Node, o apply.Options) []apply.Result {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	o.Known = func(o flux.Object) (flux.Ref, bool) { return p.Known(n.ID, o) }
+	o.Known = func(o flux.Object) (flux.Ref, string, bool) { return p.Known(n.ID, o) }
 	results, err := apply.Apply(b.t.Context(), p.Client(n.ID, c), n.Objects, o)
 	if err != nil {
 		b.t.Fatal(err)

@@ -35,8 +35,10 @@ type item struct {
 	live     *rehearse.Answer
 	unlisted bool
 	dryRun   *rehearse.Answer
-	// let is set if live was let go of, since it is provably as desired.
-	let bool
+	// let is set if live was let go of, since it is provably as desired;
+	// version is then the resource version of what was read.
+	let     bool
+	version string
 	// absent is set if the object cannot exist, since its kind or its
 	// namespace does not.
 	absent bool
@@ -181,7 +183,7 @@ func (it *item) letGo() {
 	if !it.namespaced || it.gvk == secretGVK {
 		return
 	}
-	it.let = true
+	it.let, it.version = true, it.live.Object.GetResourceVersion()
 	it.live, it.dryRun, it.change.Live, it.change.Merged = nil, nil, nil, nil
 }
 

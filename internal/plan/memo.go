@@ -21,9 +21,10 @@ type memo struct {
 type entry struct {
 	desired *unstructured.Unstructured
 	// known is set if the object is as desired and no answers were kept; ref
-	// is then what the cluster calls it.
+	// is then what the cluster calls it, and version as of when.
 	known        bool
 	ref          flux.Ref
+	version      string
 	live, dryRun *rehearse.Answer
 }
 
@@ -33,7 +34,7 @@ func (p *Plan) remember(it *item, s *supply) {
 		m = &memo{entries: map[flux.Ref]*entry{}}
 		p.memos[it.node.ID] = m
 	}
-	e := &entry{desired: it.object.Unstructured, known: it.let, ref: it.change.Ref, live: it.live, dryRun: it.dryRun}
+	e := &entry{desired: it.object.Unstructured, known: it.let, ref: it.change.Ref, version: it.version, live: it.live, dryRun: it.dryRun}
 	switch {
 	case it.absent || it.unserved != nil:
 		e.live, e.dryRun = &rehearse.Answer{}, nil
@@ -45,21 +46,22 @@ func (p *Plan) remember(it *item, s *supply) {
 }
 
 // Known says, once, of an object of a node that its apply need not look at it: it
-// was proven to be as desired. The reference is what the cluster calls it. The
-// object must be the one that was planned, not a copy. Calls may overlap.
-func (p *Plan) Known(node flux.ID, o flux.Object) (flux.Ref, bool) {
+// was proven to be as desired. The reference is what the cluster calls it, the
+// version that of the object as it was read. The object must be the one that was
+// planned, not a copy. Calls may overlap.
+func (p *Plan) Known(node flux.ID, o flux.Object) (ref flux.Ref, version string, ok bool) {
 	m := p.memos[node]
 	if m == nil {
-		return flux.Ref{}, false
+		return flux.Ref{}, "", false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	e := m.entries[o.Ref()]
 	if e == nil || !e.known || e.desired != o.Unstructured {
-		return flux.Ref{}, false
+		return flux.Ref{}, "", false
 	}
 	e.known = false
-	return e.ref, true
+	return e.ref, e.version, true
 }
 
 // Client returns a client for the apply of one node. It answers the read and

@@ -250,7 +250,7 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	if n.attempts == 1 && n.plan != nil {
 		// Later attempts see the cluster as it is then.
 		c = n.plan.Client(n.ID, c)
-		options.Known = func(o flux.Object) (flux.Ref, bool) { return n.plan.Known(n.ID, o) }
+		options.Known = func(o flux.Object) (flux.Ref, string, bool) { return n.plan.Known(n.ID, o) }
 	}
 	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil
