@@ -130,7 +130,11 @@ func (r *run) scope() {
 		case a.err == nil:
 		case meta.IsNoMatchError(a.err):
 			it.unserved = a.err
-			it.fail(ssaerrors.NewDryRunErr(a.err, it.object.Unstructured), "")
+			hint := ""
+			if more := (interface{ Hint() string })(nil); errors.As(a.err, &more) {
+				hint = more.Hint()
+			}
+			it.fail(ssaerrors.NewDryRunErr(a.err, it.object.Unstructured), hint)
 		default:
 			it.fail(fmt.Errorf("%s query failed: %w", it.object.Ref(), a.err), "")
 			r.stop(a.err)

@@ -3,6 +3,7 @@ package run
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -61,6 +62,7 @@ func (r *run) planIn(ctx context.Context, at flux.ClusterRef) []event.Failure {
 		nodes = append(nodes, share)
 	}
 	made, err := plan.Make(ctx, r.planOptions(at), nodes)
+	r.tellUnlisted(at, made)
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
@@ -91,6 +93,39 @@ func (r *run) tellTakenOver(made *plan.Plan) {
 		r.notice(event.Notice{Level: event.Warning, Code: "taken-over", Node: c.Node.String(), Object: c.Ref.String(), File: c.Object.File,
 			Text: fmt.Sprintf("%s belongs to %s so far, which is not part of this run: it is taken over", c.Ref, owner),
 			Hint: "if that one is still run, leave the object out of one of the two"})
+	}
+}
+
+// tellUnlisted says who may not list what, so that the plan took more requests
+// than it would have to.
+func (r *run) tellUnlisted(at flux.ClusterRef, made *plan.Plan) {
+	if made == nil {
+		return
+	}
+	byUser := map[string][]plan.Unlisted{}
+	for _, u := range made.Unlisted {
+		byUser[u.User] = append(byUser[u.User], u)
+	}
+	for _, user := range slices.Sorted(maps.Keys(byUser)) {
+		var kinds []string
+		requests, where := 0, "in the whole cluster"
+		for _, u := range byUser[user] {
+			kinds = append(kinds, u.Kind.Kind)
+			requests += u.Requests
+			if !u.Everywhere {
+				where = "where objects of them are"
+			}
+		}
+		who := user
+		if who == "" {
+			who = "the account that sluice runs as"
+		}
+		if !at.IsOwn() {
+			where += " (the cluster of " + at.String() + ")"
+		}
+		r.notice(event.Notice{Level: event.Info, Code: "list-refused",
+			Text: fmt.Sprintf("%s may not list %s %s: they were read with %s in place of %d", who, list(kinds, 5), where, count(requests, "request", "requests"), len(kinds)),
+			Hint: "to save requests, grant the verb list on these kinds (docs/permissions.md)"})
 	}
 }
 
@@ -169,6 +204,7 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 		return r.failuresOf(ctx, "cluster", n, err)
 	}
 	made, err := plan.Make(ctx, r.planOptions(to.place), []plan.Node{r.toPlan(n)})
+	r.tellUnlisted(to.place, made)
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
