@@ -90,6 +90,8 @@ func runFlags() []cli.Flag {
 		&cli.BoolFlag{Name: "additive-cel-dependency-check", EnvVars: env("ADDITIVE_CEL_DEPENDENCY_CHECK"), Category: howGroup,
 			Usage: "a dependency with a readyExpr must also be ready as any other (Flux's gate AdditiveCELDependencyCheck)"},
 
+		&cli.StringFlag{Name: "plan", EnvVars: env("PLAN"), Category: guardGroup,
+			Usage: "carry out exactly the plan in a `FILE` that plan --out has saved, with the same flags as there, or refuse"},
 		&cli.BoolFlag{Name: "allow-rollback", EnvVars: env("ALLOW_ROLLBACK"), Category: guardGroup,
 			Usage: "permit a commit that is older than the one that is live"},
 		&cli.BoolFlag{Name: "allow-empty", EnvVars: env("ALLOW_EMPTY"), Category: guardGroup,
@@ -134,7 +136,7 @@ func readFlags(more ...string) []cli.Flag {
 var decisive = []string{"kubeconfig", "context", "as", "state-namespace", "timeout"}
 
 // applying are the names of the flags that only matter once something is written.
-var applying = []string{"concurrency", "retries", "keep-going", "no-fail-fast", "lock-wait"}
+var applying = []string{"concurrency", "retries", "keep-going", "no-fail-fast", "lock-wait", "plan"}
 
 // pick returns the flags of these names, in their own order.
 func pick(flags []cli.Flag, names ...string) []cli.Flag {

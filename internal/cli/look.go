@@ -49,7 +49,7 @@ func planCommand(sys System, code *int) *cli.Command {
 			"about each change (dry runs), the guards are asked, no lock is taken and no record is written.\n\n" +
 			"Exit codes:\n" +
 			"  0         run would begin, whether or not it would change anything\n" +
-			"  1         a report could not be written\n" +
+			"  1         a report or the plan could not be written\n" +
 			"  2         with --detailed-exitcode: run would begin, and would change something\n" +
 			"  3         invalid: run would end at once\n" +
 			"  4         refused: run would refuse to begin\n" +
@@ -57,14 +57,28 @@ func planCommand(sys System, code *int) *cli.Command {
 			"  130, 143  stopped by SIGINT, SIGTERM\n\n" +
 			"Examples:\n" +
 			"  sluice plan --path clusters/production\n" +
-			"  sluice plan --path clusters/production --detailed-exitcode --report markdown=plan.md",
-		Flags:  slices.Concat(repoFlags(), without(runFlags(), applying...), planFlags(), outputFlags()),
-		Action: pipeline(sys, code, nil),
+			"  sluice plan --path clusters/production --detailed-exitcode --report markdown=plan.md\n" +
+			"  sluice plan --path clusters/production --out plan.json",
+		Flags: slices.Concat(repoFlags(), without(runFlags(), applying...), planFlags(), outputFlags()),
+		Before: func(c *cli.Context) error {
+			// Found out now, not when the plan is made.
+			if out := c.String("out"); out != "" {
+				if info, err := os.Stat(filepath.Dir(out)); err != nil || !info.IsDir() {
+					return usagef("plan", "--out %s: %q is no folder", out, filepath.Dir(out))
+				}
+			}
+			return nil
+		},
+		Action: pipeline(sys, code, func(c *cli.Context, outcome run.Outcome, _ report.Summary) error {
+			return savePlan(c.String("out"), outcome.Plan)
+		}),
 	}
 }
 
 func planFlags() []cli.Flag {
 	return []cli.Flag{
+		&cli.StringFlag{Name: "out", EnvVars: env("OUT"), Category: outputGroup,
+			Usage: "save the plan in a `FILE` for run --plan; there is none if run would not begin"},
 		&cli.BoolFlag{Name: "detailed-exitcode", EnvVars: env("DETAILED_EXITCODE"), Category: outputGroup,
 			Usage: "end with exit code 2 if run would change something"},
 	}
@@ -124,7 +138,7 @@ func writeBuilds(dir string, built []run.Built, options export.Options) error {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return fmt.Errorf("--output-dir: %w", err)
 		}
-		if err := writeFile(file, text.Bytes()); err != nil {
+		if err := writeFile(file, text.Bytes(), 0o644); err != nil {
 			return fmt.Errorf("--output-dir: %w", err)
 		}
 	}

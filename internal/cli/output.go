@@ -134,7 +134,7 @@ func (o output) writeReports(s report.Summary) []error {
 		var text bytes.Buffer
 		err := reportFormats[r.format](&text, s)
 		if err == nil {
-			err = writeFile(r.path, text.Bytes())
+			err = writeFile(r.path, text.Bytes(), 0o644)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--report %s=%s: %w", r.format, r.path, err))
@@ -143,7 +143,8 @@ func (o output) writeReports(s report.Summary) []error {
 	return errs
 }
 
-func writeFile(path string, text []byte) error {
+// writeFile writes a file, which appears whole or not at all.
+func writeFile(path string, text []byte, mode os.FileMode) error {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
@@ -153,7 +154,7 @@ func writeFile(path string, text []byte) error {
 		f.Close()
 		return err
 	}
-	if err := f.Chmod(0o644); err != nil {
+	if err := f.Chmod(mode); err != nil {
 		f.Close()
 		return err
 	}

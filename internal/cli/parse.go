@@ -123,6 +123,10 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		}
 		o.Sources[name] = place
 	}
+	if o.Approved, err = readPlan(c.String("plan")); err != nil {
+		return bad("%v", err)
+	}
+	o.SavePlan = c.String("out") != ""
 	if o.Source.Auth, err = auth(sys.Getenv, o.Source.Repo, p); err != nil {
 		return bad("%v", err)
 	}

@@ -27,13 +27,14 @@ func runCommand(sys System, code *int) *cli.Command {
 			"  0         done: the commit is live and healthy, whether or not anything changed\n" +
 			"  1         failed while applying or pruning; the cluster may be half changed\n" +
 			"  3         invalid: found before the first write, nothing was touched\n" +
-			"  4         refused: lock held, older commit, prune guard, a live Flux controller\n" +
+			"  4         refused: lock held, older commit, prune guard, a live Flux controller, a stale plan\n" +
 			"  5         applied, but not healthy in time\n" +
 			"  64        wrong usage\n" +
 			"  130, 143  stopped by SIGINT, SIGTERM\n\n" +
 			"Examples:\n" +
 			"  sluice run --path clusters/production\n" +
 			"  sluice run --path clusters/production --var image_tag=v1.5.2\n" +
+			"  sluice run --path clusters/production --plan plan.json\n" +
 			"  sluice run --repo https://github.com/your-org/gitops --revision main --path clusters/staging --context staging",
 		Flags:  slices.Concat(repoFlags(), runFlags(), outputFlags()),
 		Action: pipeline(sys, code, nil),
@@ -61,9 +62,7 @@ func pipeline(sys System, code *int, show func(*cli.Context, run.Outcome, report
 		}
 		if err := show(c, outcome, summary); err != nil {
 			printError(sys.Stderr, err)
-			if *code == 0 {
-				*code = 1
-			}
+			*code = unwritten(*code)
 		}
 		return nil
 	}
@@ -88,11 +87,18 @@ func execute(ctx context.Context, o run.Options, out output, sys System) (outcom
 	summary = fold.Summary()
 	for _, err := range out.writeReports(summary) {
 		printError(sys.Stderr, err)
-		if code == 0 {
-			code = 1 // what was asked for is not there
-		}
+		code = unwritten(code)
 	}
 	return outcome, summary, code
+}
+
+// unwritten is the exit code of a run that ended with another one, and of which
+// something that was asked for is not there.
+func unwritten(code int) int {
+	if code == 0 || code == 2 { // both are good ends
+		return 1
+	}
+	return code
 }
 
 // identity tells this process from every other, also from another attempt of

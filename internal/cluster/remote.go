@@ -299,6 +299,17 @@ func Same(ctx context.Context, a, b *Cluster) (bool, error) {
 	return a.Server == b.Server || caA != "" && caA == caB, nil
 }
 
+// Identity is what no other cluster has: that of the namespace kube-system, or
+// where the user may not read it, the server's address and authority. An error is
+// one of the request.
+func (c *Cluster) Identity(ctx context.Context) (string, error) {
+	uid, err := c.identity(ctx)
+	if err != nil || uid != "" {
+		return uid, err
+	}
+	return c.Server + "\n" + c.authority(), nil
+}
+
 // authority is that of the server's certificate, as far as the configuration
 // names one.
 func (c *Cluster) authority() string {

@@ -81,11 +81,15 @@ func (r *run) stages() []stage {
 			stage{r.guard, event.VerdictRefused},  // what would be deleted, and may it be
 		)
 	}
+	if r.options.Command == CommandPlan {
+		stages = append(stages, stage{r.keep, event.VerdictInvalid}) // the plan as a file
+	}
 	if r.options.Command.writes() {
 		stages = append(stages,
-			stage{r.lock, event.VerdictRefused},  // the first write: one run of a root at a time
-			stage{r.deploy, event.VerdictFailed}, // the graph: apply → health → next gate
-			stage{r.prune, event.VerdictFailed},  // what left Git, in reverse order
+			stage{r.approved, event.VerdictRefused}, // is this what was approved
+			stage{r.lock, event.VerdictRefused},     // the first write: one run of a root at a time
+			stage{r.deploy, event.VerdictFailed},    // the graph: apply → health → next gate
+			stage{r.prune, event.VerdictFailed},     // what left Git, in reverse order
 		)
 	}
 	return stages
@@ -197,5 +201,5 @@ func openSpec(k *flux.Kustomization) string {
 
 // hasChanges says whether a run would change something, as far as can be told.
 func (r *run) hasChanges() bool {
-	return r.anyDeferred() || slices.ContainsFunc(r.sorted(), func(n *node) bool { return n.willChange() }) || r.doomed > 0
+	return r.anyDeferred() || slices.ContainsFunc(r.sorted(), func(n *node) bool { return n.willChange() }) || r.doomed() > 0
 }

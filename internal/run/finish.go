@@ -76,6 +76,7 @@ func (r *run) finish(ctx context.Context) Outcome {
 	outcome := Outcome{Verdict: verdict, ExitCode: exitCode(ctx, verdict)}
 	switch verdict {
 	case event.VerdictPlanned:
+		outcome.Plan = r.saved
 		if r.options.DetailedExitCode && r.hasChanges() {
 			outcome.ExitCode = changesCode
 		}

@@ -71,7 +71,7 @@ func (r *run) upToDate(ctx context.Context) []event.Failure {
 		return nil
 	}
 	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
-	for _, stage := range []func(context.Context) []event.Failure{r.recall, r.plan, r.guard} {
+	for _, stage := range []func(context.Context) []event.Failure{r.recall, r.plan, r.guard, r.approved} {
 		if failures := stage(ctx); len(failures) > 0 {
 			return failures
 		}

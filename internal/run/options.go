@@ -9,6 +9,7 @@ import (
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/planfile"
 	"github.com/sluicerun/sluice/internal/source"
 	"github.com/sluicerun/sluice/internal/substitute"
 )
@@ -60,6 +61,10 @@ type Options struct {
 	HideSecrets bool
 	// AppliedOnly leaves out of a build what a run would not apply.
 	AppliedOnly bool
+	// SavePlan makes a plan part of its outcome. Approved is such a plan: a
+	// run refuses to do anything else.
+	SavePlan bool
+	Approved *planfile.File
 	// DetailedExitCode makes a plan with changes end with code 2.
 	DetailedExitCode bool
 
@@ -142,6 +147,9 @@ type Outcome struct {
 	ExitCode int
 	// Built is what CommandBuild was for; nil if it did not succeed.
 	Built []Built
+	// Plan is what CommandPlan would do, if it was to be saved; nil if a run
+	// would not begin.
+	Plan *planfile.File
 }
 
 // exitCoder is a context's cause that knows the process's exit code, as a

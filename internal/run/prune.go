@@ -33,10 +33,18 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 	findings, failures := r.look(ctx, intended)
 	failures = append(r.refusals, failures...)
 	if findings != nil {
-		r.doomed = len(findings.Doomed)
+		r.findings = findings
 		r.emit(r.planned(findings))
 	}
 	return failures
+}
+
+// doomed is how many objects a run would delete, as far as the guards have looked.
+func (r *run) doomed() int {
+	if r.findings == nil {
+		return 0
+	}
+	return len(r.findings.Doomed)
 }
 
 // look holds what would be deleted against the guards.

@@ -60,7 +60,7 @@ func (n *node) recorded() bool {
 
 // quiet says whether the run, as it is planned, writes nothing but how it ended.
 func (r *run) quiet() bool {
-	if r.state.Root == nil || r.doomed > 0 || len(r.renames)+len(r.left) > 0 {
+	if r.state.Root == nil || r.doomed() > 0 || len(r.renames)+len(r.left) > 0 {
 		return false
 	}
 	return !slices.ContainsFunc(r.sorted(), func(n *node) bool { return !n.excluded && !n.Spec.Suspend && !n.recorded() })

@@ -16,7 +16,7 @@
 // decides on), recall.go looks at the clusters (homes.go and kubeconfig.go: those
 // that objects live in) and at what is remembered (renamed.go: under another name
 // of the root), plan.go plans (preview.go: what a plan tells), prune.go guards and
-// prunes, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
+// prunes, approved.go saves a plan and holds a run to it, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
 // late.go: nodes that are built at theirs), finish.go gives the verdict.
 // records.go is the life of a record through all of them.
 package run
@@ -32,6 +32,8 @@ import (
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/planfile"
+	"github.com/sluicerun/sluice/internal/prune"
 	"github.com/sluicerun/sluice/internal/source"
 )
 
@@ -109,7 +111,8 @@ type run struct {
 	grown                      // build; deploy, for nodes that are built at their turn
 	order      []flux.ID       // check: the Kustomizations, each after what it needs
 	refusals   []event.Failure // recall: those of a plan, which is made all the same
-	doomed     int             // guard: how many objects a run would delete
+	findings   *prune.Findings // guard: what pruning would do
+	saved      *planfile.File  // keep: the plan, if it is to be saved
 	reached                    // reach; build, if it needs something of the cluster
 	homes      homes           // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
 	remembered                 // recall, lock
