@@ -21,7 +21,7 @@ const module = "github.com/sluicerun/sluice"
 // of this module by their name under internal/, and modules by prefix. Package
 // os counts as such a module, since only cli may read the environment and
 // write to the standard streams; source needs it for local repositories,
-// cluster for kubeconfigs, github for the files that belong to the step, build
+// cluster for kubeconfigs, cache for its folder, github for the files that belong to the step, build
 // to keep kustomize from printing.
 type rule struct {
 	internal []string
@@ -51,6 +51,7 @@ var rules = map[string]rule{
 	"source":           {internal: []string{"retry"}, external: []string{"os", "github.com/go-git", "golang.org/x/crypto/ssh", "github.com/xrash/smetrics"}, why: "git, its credentials and its network in one place"},
 	"discover":         {internal: []string{"flux"}, external: []string{"sigs.k8s.io/yaml", "sigs.k8s.io/json", "go.yaml.in", "github.com/google/cel-go", "github.com/xrash/smetrics", apimachinery, fluxapi, kustomizeAPI}, why: "neither disk nor network nor kustomize"},
 	"build":            {internal: []string{"flux"}, external: []string{"os", "golang.org/x/sync", "sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", "github.com/xrash/smetrics", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
+	"cache":            {external: []string{"os"}, why: "files from one run to the next, and nothing of what is in them"},
 	"substitute":       {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
 	"cluster":          {internal: []string{"cluster/fair", "retry"}, external: []string{"os", clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
 	"cluster/fair":     {why: "who is served next is tested without a server"},
@@ -64,7 +65,7 @@ var rules = map[string]rule{
 	"planfile":         {why: "the form of a saved plan, and what makes two the same: pure values"},
 	"lock":             {internal: []string{"retry"}, external: []string{runtimeC, clientgo, apimachinery, k8sapi}, why: "one run of a root at a time"},
 	"run": {
-		internal: []string{"apply", "build", "cluster", "discover", "event", "flux", "gate", "graph", "health", "inventory", "lock", "plan", "planfile", "prune", "retry", "schedule", "source", "substitute"},
+		internal: []string{"apply", "build", "cache", "cluster", "discover", "event", "flux", "gate", "graph", "health", "inventory", "lock", "plan", "planfile", "prune", "retry", "schedule", "source", "substitute"},
 		external: []string{fluxapi, runtimeC, apimachinery}, why: "one run for one commit; it knows the whole and never prints",
 	},
 	"export":          {internal: []string{"flux"}, external: []string{apimachinery, "sigs.k8s.io/yaml"}, why: "what leaves as text: Secrets are masked in one place"},

@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/api/resmap"
@@ -38,6 +39,10 @@ type Result struct {
 	Files []string
 	// Notices are sorted by file and text.
 	Notices []Notice
+	// Took is how long the build took when it was made, which Cached says was
+	// in an earlier run.
+	Took   time.Duration
+	Cached bool
 }
 
 // Options are what a run can choose. The zero value is what Flux does.
@@ -45,6 +50,12 @@ type Options struct {
 	// NoRemoteBases fails builds that would fetch anything from a network
 	// or from another repository (S2.34).
 	NoRemoteBases bool
+
+	// Cache, if set, has the results of earlier builds, and keeps those of this
+	// one; see cached.go. Program tells this program from all others: an entry
+	// of another one is never used, since it might build differently.
+	Cache   Cache
+	Program string
 }
 
 // Build builds the folder k.Path() of the tree. The objects are what Flux
@@ -90,9 +101,14 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 
 // builder is one build.
 type builder struct {
-	k       *flux.Kustomization
+	k       *flux.Kustomization // what shapes the build, and no more
+	source  fs.FS
+	asked   *recorder // what was asked of source
 	tree    *overlay
 	options Options
+
+	// manifest is what is built, once it is known.
+	manifest kustypes.Kustomization
 
 	// file is the kustomization file of the folder, as a path in the tree;
 	// generated says that the tree does not have it.
@@ -112,7 +128,8 @@ type builder struct {
 }
 
 func newBuilder(tree fs.FS, k *flux.Kustomization, options Options) *builder {
-	return &builder{k: k, tree: newOverlay(tree, !options.NoRemoteBases), options: options}
+	asked := newRecorder(tree)
+	return &builder{k: shape(k), source: tree, asked: asked, tree: newOverlay(asked.record(), !options.NoRemoteBases), options: options}
 }
 
 func (b *builder) build() (result Result, err error) {
@@ -129,6 +146,7 @@ func (b *builder) build() (result Result, err error) {
 	if err != nil {
 		return Result{}, err
 	}
+	b.manifest = manifest
 	if b.options.NoRemoteBases {
 		if err := b.remoteBases(manifest); err != nil {
 			return Result{}, err

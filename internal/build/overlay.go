@@ -30,6 +30,7 @@ type overlay struct {
 	tree    fs.FS
 	links   bool
 	clones  bool // kustomize may read the clones that it makes
+	cloned  bool // it has
 	started time.Time
 	written map[string][]byte
 	content map[string][]byte
@@ -88,7 +89,9 @@ func (o *overlay) clone(name string) bool {
 	}
 	random, _, _ := strings.Cut(rest, string(filepath.Separator))
 	info, err := os.Lstat(filepath.Join(temp, "kustomize-"+random))
-	return err == nil && info.IsDir() && info.Mode().Perm() == 0o700 && !info.ModTime().Before(o.started.Add(-time.Second))
+	ok = err == nil && info.IsDir() && info.Mode().Perm() == 0o700 && !info.ModTime().Before(o.started.Add(-time.Second))
+	o.cloned = o.cloned || ok
+	return ok
 }
 
 // stat looks a path of the tree up. Links do not exist: Flux's sources drop

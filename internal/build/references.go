@@ -11,39 +11,47 @@ import (
 // folder. A node may be nil or no scalar.
 func references(doc *yaml.Node, visit func(field string, n *yaml.Node, folders bool)) {
 	for _, field := range []string{"resources", "bases", "components"} {
-		for _, n := range items(child(doc, field)) {
+		for _, n := range entries(doc, field) {
 			visit(field, n, true)
 		}
 	}
 	for _, field := range []string{"crds", "configurations"} {
-		for _, n := range items(child(doc, field)) {
+		for _, n := range entries(doc, field) {
 			visit(field, n, false)
 		}
 	}
-	for _, n := range items(child(doc, "patchesStrategicMerge")) {
+	for _, n := range entries(doc, "patchesStrategicMerge") {
 		if !inline(n) {
 			visit("patchesStrategicMerge", n, false)
 		}
 	}
 	for _, field := range []string{"patches", "patchesJson6902", "replacements"} {
-		for _, n := range items(child(doc, field)) {
-			visit(field, child(n, "path"), false)
+		for _, n := range entries(doc, field) {
+			for _, at := range fields(n, "path", 0) {
+				visit(field, at, false)
+			}
 		}
 	}
 	for _, field := range []string{"configMapGenerator", "secretGenerator"} {
-		for _, g := range items(child(doc, field)) {
+		for _, g := range entries(doc, field) {
 			sources(g, func(n *yaml.Node) { visit(field, n, false) })
 		}
 	}
-	visit("openapi", child(child(doc, "openapi"), "path"), false)
+	for _, n := range fields(doc, "openapi", 0) {
+		for _, at := range fields(n, "path", 0) {
+			visit("openapi", at, false)
+		}
+	}
 }
 
 // sources calls visit for every file that a generator of ConfigMaps or Secrets
 // reads.
 func sources(generator *yaml.Node, visit func(n *yaml.Node)) {
-	visit(child(generator, "env"))
+	for _, n := range fields(generator, "env", 0) {
+		visit(n)
+	}
 	for _, list := range []string{"files", "envs"} {
-		for _, n := range items(child(generator, list)) {
+		for _, n := range entries(generator, list) {
 			entry := *n
 			if _, name, ok := strings.Cut(n.Value, "="); ok && list == "files" {
 				entry.Value = name

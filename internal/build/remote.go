@@ -71,7 +71,7 @@ func (r *remotes) folder(dir string) {
 			}
 		})
 		for _, field := range []string{"generators", "transformers", "validators"} {
-			for _, n := range items(child(docs[0], field)) {
+			for _, n := range entries(docs[0], field) {
 				if inline(n) {
 					r.plugins(dir, file, field, []byte(n.Value), n.Line)
 				} else if local := r.name(dir, file, field, n); local != "" {
@@ -105,12 +105,16 @@ func (r *remotes) plugins(dir, file, field string, data []byte, line int) {
 			r.name(dir, file, field, &at)
 		}
 		sources(d, visit)
-		visit(child(d, "path"))
-		for _, n := range items(child(d, "paths")) {
+		for _, n := range fields(d, "path", 0) {
 			visit(n)
 		}
-		for _, n := range items(child(d, "replacements")) {
-			visit(child(n, "path"))
+		for _, n := range entries(d, "paths") {
+			visit(n)
+		}
+		for _, n := range entries(d, "replacements") {
+			for _, at := range fields(n, "path", 0) {
+				visit(at)
+			}
 		}
 	}
 }
@@ -151,6 +155,11 @@ func (r *remotes) remote(local, name string) bool {
 	}
 	info, err := r.b.tree.stat(local)
 	return err != nil || info.IsDir()
+}
+
+// fetches reports whether the build has fetched anything, or could have.
+func (b *builder) fetches(manifest kustypes.Kustomization) bool {
+	return b.tree.cloned || b.remoteBases(manifest) != nil
 }
 
 // redacted is a name without the password that a URL may hold.

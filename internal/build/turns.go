@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 	kustypes "sigs.k8s.io/kustomize/api/types"
@@ -51,10 +52,19 @@ func (b *builder) inTurn(held int64) (result Result, err error, alone bool) {
 			alone = true
 		}
 	}()
+	if !b.alone {
+		if result, ok := b.recall(); ok {
+			return result, nil, false
+		}
+	}
 	// A schema of the repository adds to the built-in one, and a build beside
 	// others must not be the one that loads it: so that one has to be there first.
 	openapi.Schema()
-	result, err = b.build()
+	began := time.Now()
+	if result, err = b.build(); err == nil {
+		result.Took = time.Since(began)
+		b.keep(result)
+	}
 	return result, err, false
 }
 
@@ -110,6 +120,7 @@ func (b *builder) inspect(name, base string, data []byte) {
 		b.needAlone()
 		b.customSchema = true
 	}
+	//lint:ignore SA1019 what is deprecated is used all the same
 	if k.SortOptions != nil || len(k.Vars) > 0 {
 		b.needAlone() // it logs
 	}

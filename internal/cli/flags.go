@@ -42,6 +42,10 @@ func repoFlags() []cli.Flag {
 			Usage: "fail on a ${variable} that nothing sets and that has no default, as Flux does; false: it becomes empty"},
 		&cli.StringFlag{Name: "substitute-precedence", Value: "inline", EnvVars: env("SUBSTITUTE_PRECEDENCE"), Category: whatGroup,
 			Usage: "`WHICH` of two values wins: inline (postBuild.substitute, as Flux) or from (postBuild.substituteFrom)"},
+		&cli.StringFlag{Name: "cache-dir", EnvVars: env("CACHE_DIR"), Category: howGroup,
+			Usage: "keep what kustomize builds in this `FOLDER` for the next run, which then builds only what has changed; nobody else may write to it"},
+		&cli.IntFlag{Name: "cache-limit", Value: 256, EnvVars: env("CACHE_LIMIT"), Category: howGroup,
+			Usage: "leave at most `N` megabytes in --cache-dir; what was used least lately goes"},
 		&cli.BoolFlag{Name: "no-remote-bases", EnvVars: env("NO_REMOTE_BASES"), Category: whatGroup,
 			Usage: "fail if a kustomization file names a repository to clone or a file to download"},
 	}

@@ -53,7 +53,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		},
 		StateNamespace: c.String("state-namespace"),
 		Only:           each(c, "only"), Skip: each(c, "skip"),
-		Strict:                c.Bool("strict-substitution"),
+		Strict:   c.Bool("strict-substitution"),
+		CacheDir: c.String("cache-dir"), CacheLimit: int64(c.Int("cache-limit")) * 1_000_000,
 		NoRemoteBases:         c.Bool("no-remote-bases"),
 		DefaultServiceAccount: c.String("default-service-account"), OverrideManagers: each(c, "override-manager"),
 		MigrateAPIVersion:               c.Bool("migrate-api-version"),
@@ -80,6 +81,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("--max-prune is a percentage from 0 to 100, got %d", o.MaxPrune)
 	case o.LockWait < 0:
 		return bad("--lock-wait must not be negative, got %s", o.LockWait)
+	case o.CacheLimit < 1:
+		return bad("--cache-limit must be at least 1, got %d", c.Int("cache-limit"))
 	case o.StateNamespace == "":
 		return bad("--state-namespace must not be empty")
 	}
@@ -111,6 +114,12 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 				return bad("--%s %q is not a glob: %v", flag, glob, err)
 			}
 		}
+	}
+	if o.CacheDir != "" {
+		if info, err := os.Stat(o.CacheDir); err == nil && !info.IsDir() {
+			return bad("--cache-dir %q is a file, where a folder is wanted", o.CacheDir)
+		}
+		o.Program = program()
 	}
 	if o.Vars, err = variables(c.String("vars-file"), c.StringSlice("var")); err != nil {
 		return bad("%v", err)

@@ -66,6 +66,7 @@ func TestMain(m *testing.M) {
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
 //	exits CODE PROGRAM ARGS…    run a program that must exit with the code
 //	copy SOURCE FOLDER          copy a folder of testdata/repos
+//	damage FOLDER               change one bit in the middle of the folder's first file
 //	flux reconcile REPO NAMESPACE/NAME…  do what Flux's kustomize-controller would do with these Kustomization objects
 //	kube get KIND NAME [PATH]   print an object, or what a JSONPath says of it
 //	kube inventory NAMESPACE/NAME  print whose what is of all objects in sluice's record of a Kustomization
@@ -109,6 +110,7 @@ func TestScript(t *testing.T) {
 			"commit":   commit,
 			"exits":    exits,
 			"copy":     copyRepo,
+			"damage":   damage,
 			"flux":     flux,
 			"insecure": insecure,
 			"kube":     kube,
@@ -169,6 +171,23 @@ func commit(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Setenv("COMMIT", hash)
 	ts.Logf("%s", hash)
+}
+
+// damage changes one bit in the middle of the first file of a folder.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: damage FOLDER")
+	}
+	files, err := os.ReadDir(ts.MkAbs(args[0]))
+	ts.Check(err)
+	if len(files) == 0 {
+		ts.Fatalf("%s is empty", args[0])
+	}
+	name := filepath.Join(ts.MkAbs(args[0]), files[0].Name())
+	data, err := os.ReadFile(name)
+	ts.Check(err)
+	data[len(data)/2] ^= 1
+	ts.Check(os.WriteFile(name, data, 0o600))
 }
 
 func exits(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,9 +1,13 @@
 package cli
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
+	"os"
 	"runtime"
 	"runtime/debug"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 )
@@ -31,6 +35,48 @@ func Version() string {
 	}
 	return "devel"
 }
+
+// program tells this program from every other build of sluice: by what the
+// toolchain noted of it, with the versions of all libraries and the commit. One
+// that is not of a commit, or not of that alone, is told apart by its own file.
+func program() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return Version() + " " + executable()
+	}
+	known := version
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && known == "":
+			known = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			return Version() + " " + info.String() + executable()
+		}
+	}
+	if known == "" {
+		return Version() + " " + info.String() + executable()
+	}
+	return Version() + " " + info.String()
+}
+
+// executable is the digest of the file that runs, or what only this process can
+// have.
+var executable = sync.OnceValue(func() string {
+	name, err := os.Executable()
+	if err != nil {
+		return identity()
+	}
+	file, err := os.Open(name)
+	if err != nil {
+		return identity()
+	}
+	defer file.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, file); err != nil {
+		return identity()
+	}
+	return fmt.Sprintf("sha256:%x", sum.Sum(nil))
+})
 
 // libraries are those whose versions decide how sluice behaves.
 var libraries = []string{

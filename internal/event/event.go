@@ -91,6 +91,18 @@ type Node struct {
 	Cluster string `json:"cluster,omitempty"`
 }
 
+// BuildsFinished says what the cache of builds was good for. It is sent only in
+// a run that has one.
+type BuildsFinished struct {
+	At
+	// Builds is how many Kustomizations have been built, Cached how many of
+	// those builds the cache had, and Saved how long these had taken when
+	// they were made. What is built at its turn is not counted.
+	Builds int           `json:"builds"`
+	Cached int           `json:"cached"`
+	Saved  time.Duration `json:"saved"`
+}
+
 // ClusterReached says which cluster the run is against and what it holds of
 // this root.
 type ClusterReached struct {
@@ -420,6 +432,9 @@ func (SourceOpened) Type() string { return "source-opened" }
 
 // Type returns "node-found".
 func (NodeFound) Type() string { return "node-found" }
+
+// Type returns "builds-finished".
+func (BuildsFinished) Type() string { return "builds-finished" }
 
 // Type returns "cluster-reached".
 func (ClusterReached) Type() string { return "cluster-reached" }

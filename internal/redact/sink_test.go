@@ -20,7 +20,7 @@ import (
 // TestEveryEventTypeIsMasked compares it with the package's source, so that
 // a new event cannot be forgotten.
 var every = []event.Event{
-	event.RunStarted{}, event.SourceOpened{}, event.NodeFound{}, event.ClusterReached{}, event.Planned{}, event.Notice{},
+	event.RunStarted{}, event.SourceOpened{}, event.NodeFound{}, event.BuildsFinished{}, event.ClusterReached{}, event.Planned{}, event.Notice{},
 	event.NodeStarted{}, event.ObjectApplied{}, event.NodeApplied{}, event.ObjectHealth{}, event.NodeRetrying{},
 	event.NodeFinished{}, event.PruneStarted{}, event.ObjectPruned{}, event.PruneFinished{}, event.RunFinished{},
 }

@@ -58,6 +58,8 @@ func (f *Fold) Emit(e event.Event) {
 			Subject: e.Subject, Author: e.Author, Authored: e.Authored}
 	case event.NodeFound:
 		f.foundNode(e.Node)
+	case event.BuildsFinished:
+		f.s.Builds = &Builds{Total: e.Builds, Cached: e.Cached, Saved: Seconds(e.Saved)}
 	case event.ClusterReached:
 		f.s.Cluster = &Cluster{Context: e.Context, Server: e.Server, ServerVersion: e.ServerVersion, Root: e.Root,
 			Previous: e.Previous, Relation: e.Relation, Ahead: e.Ahead, Behind: e.Behind}

@@ -108,6 +108,10 @@ func (l *Live) progress(e event.Event) []Line {
 		if verbose {
 			return []Line{{Text: fmt.Sprintf("sluice %s %s %s", e.Version, e.Command, e.Repo)}}
 		}
+	case event.BuildsFinished:
+		if c := l.fold.s.Command; c != "run" && c != "plan" { // those tell it below their header
+			return l.builds()
+		}
 	case event.ClusterReached:
 		return []Line{{Text: l.header()}}
 	case event.Planned:
@@ -166,7 +170,7 @@ func (l *Live) plan() []Line {
 	if deferred > 0 {
 		text += fmt.Sprintf("; %s built later", count(deferred, "Kustomization"))
 	}
-	lines := []Line{l.timed(Line{Lead: l.lead("", "plan"), Text: text}, time.Duration(l.fold.s.PlanDuration))}
+	lines := append(l.builds(), l.timed(Line{Lead: l.lead("", "plan"), Text: text}, time.Duration(l.fold.s.PlanDuration)))
 	if l.fold.s.Command == "plan" {
 		return append(lines, l.preview(p)...)
 	}
@@ -177,6 +181,14 @@ func (l *Live) plan() []Line {
 		lines = append(lines, l.node("  ", o.Node, withReason(string(o.Action)+" "+o.Object, o.Reason), Plain))
 	}
 	return lines
+}
+
+// builds tells what the cache of builds was good for.
+func (l *Live) builds() []Line {
+	if l.fold.s.Builds == nil {
+		return nil
+	}
+	return []Line{{Lead: l.lead("", "builds"), Text: l.fold.s.Builds.String()}}
 }
 
 // notice tells a warning once; the others are told when asked for.

@@ -312,6 +312,7 @@ var headings = []struct {
 	{reflect.TypeFor[report.Source](), "source"},
 	{reflect.TypeFor[report.Cluster](), "cluster"},
 	{reflect.TypeFor[report.Counts](), "counts"},
+	{reflect.TypeFor[report.Builds](), "builds"},
 	{reflect.TypeFor[report.Plan](), "planned"},
 	{reflect.TypeFor[report.Row](), "kustomization"},
 	{reflect.TypeFor[report.Object](), "object"},
@@ -395,6 +396,10 @@ var eventFields = map[string]string{
 	"Node.suspended": "Set if `spec.suspend` is true.",
 	"Node.excluded":  "Set if `--only` or `--skip` leaves it out.",
 	"Node.cluster":   "The Secret or ConfigMap of `spec.kubeConfig`, `Kind/namespace/name` and `/key` if it names one; absent for the run's own cluster.",
+
+	"BuildsFinished.builds": "How many Kustomizations were built before the first write.",
+	"BuildsFinished.cached": "How many of these builds the cache had.",
+	"BuildsFinished.saved":  "How long those builds had taken when they were made.",
 
 	"ClusterReached.context":       "The context of the kubeconfig.",
 	"ClusterReached.server":        "The URL of the API server.",
@@ -483,7 +488,7 @@ var eventFields = map[string]string{
 
 // eventTypes are all events, in the order in which a run sends them.
 var eventTypes = []event.Event{
-	event.RunStarted{}, event.SourceOpened{}, event.NodeFound{}, event.ClusterReached{}, event.Notice{}, event.Planned{}, event.NodeStarted{},
+	event.RunStarted{}, event.SourceOpened{}, event.NodeFound{}, event.BuildsFinished{}, event.ClusterReached{}, event.Notice{}, event.Planned{}, event.NodeStarted{},
 	event.ObjectApplied{}, event.NodeApplied{}, event.ObjectHealth{}, event.NodeRetrying{}, event.NodeFinished{},
 	event.PruneStarted{}, event.ObjectPruned{}, event.PruneFinished{}, event.RunFinished{},
 }

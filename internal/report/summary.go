@@ -124,6 +124,8 @@ type Summary struct {
 	Cluster *Cluster `json:"cluster,omitempty"`
 	// What was done to objects, added up over all Kustomizations.
 	Counts Counts `json:"counts"`
+	// What the cache of builds was good for. Absent in a run without one.
+	Builds *Builds `json:"builds,omitempty"`
 	// What the plan said before the first write. Absent if planning did not succeed.
 	Planned *Plan `json:"planned,omitempty"`
 	// One entry per Kustomization, in the order in which they ran; those that did not run come last.
@@ -166,6 +168,25 @@ type Source struct {
 	Author string `json:"author,omitempty"`
 	// When the commit was written.
 	Authored time.Time `json:"authored,omitzero"`
+}
+
+// Builds says how many builds the cache had, and what that saved.
+type Builds struct {
+	// How many Kustomizations were built before the first write.
+	Total int `json:"total"`
+	// How many of these builds the cache had.
+	Cached int `json:"cached"`
+	// How long those builds had taken when they were made.
+	Saved Seconds `json:"savedSeconds"`
+}
+
+// String is what the cache was good for as people read it.
+func (b Builds) String() string {
+	text := fmt.Sprintf("%d of %d from the cache", b.Cached, b.Total)
+	if b.Cached > 0 {
+		text += fmt.Sprintf(", about %s saved", b.Saved)
+	}
+	return text
 }
 
 // Cluster says which cluster, and what it had of the root before.

@@ -189,16 +189,15 @@ func (r *run) unmatched() []event.Failure {
 // render runs kustomize for nodes, side by side. The failures are in the order of
 // the nodes, as if they had been built one after the other.
 func (r *run) render(ctx context.Context, nodes ...*node) map[*node][]event.Failure {
-	type rendering struct {
+	renderings := make([]struct {
 		result build.Result
 		err    error
-	}
-	renderings := make([]rendering, len(nodes))
+	}, len(nodes))
 	var all sync.WaitGroup
 	for i, n := range nodes {
 		all.Go(func() {
 			defer recovered(&renderings[i].err)
-			renderings[i].result, renderings[i].err = build.Build(ctx, n.tree, n.Kustomization, build.Options{NoRemoteBases: r.options.NoRemoteBases})
+			renderings[i].result, renderings[i].err = build.Build(ctx, n.tree, n.Kustomization, r.building())
 		})
 	}
 	all.Wait()
@@ -206,6 +205,7 @@ func (r *run) render(ctx context.Context, nodes ...*node) map[*node][]event.Fail
 	for i, n := range nodes {
 		failures[n] = r.rendered(ctx, n, renderings[i].result, renderings[i].err)
 	}
+	r.tellCache()
 	return failures
 }
 
@@ -218,7 +218,7 @@ func (r *run) rendered(ctx context.Context, n *node, result build.Result, err er
 	if err != nil {
 		return r.unbuilt(n, r.failuresOf(ctx, "build", n, err))
 	}
-	n.rendered = result.Objects
+	n.rendered, n.rendering = result.Objects, &rendering{took: result.Took, cached: result.Cached}
 	r.sinks.Public(n.Name, n.Namespace)
 	r.index(n, n.rendered)
 	return nil

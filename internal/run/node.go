@@ -25,6 +25,8 @@ type node struct {
 
 	// rendered is what kustomize made of the path, before variables.
 	rendered []flux.Object
+	// rendering says how that came about; nil if it has not.
+	rendering *rendering
 	// objects is what belongs into the cluster: substituted, labelled and
 	// normalised, without the Kustomizations and sources among them. It is
 	// nil until built.

@@ -76,6 +76,14 @@ type Options struct {
 	// substitute (S3.4).
 	Precedence substitute.Precedence
 
+	// CacheDir is the folder with the cache of builds, which is made if it is
+	// missing; empty for none. CacheLimit is how many bytes are left in it.
+	// Program tells this program from every other that may build something
+	// else of the same files.
+	CacheDir   string
+	CacheLimit int64
+	Program    string
+
 	// NoRemoteBases forbids builds to fetch anything (S2.34).
 	NoRemoteBases bool
 

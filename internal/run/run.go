@@ -11,7 +11,7 @@
 // of Run, and calls share nothing.
 //
 // command.go lists the stages of each command. One file for each stage: root.go
-// and grow.go find and build (sources.go and variables.go: what a build needs),
+// and grow.go find and build (cached.go: what an earlier run has built; sources.go and variables.go: what a build needs),
 // order.go checks the graph (gates.go: the dependencies that an expression
 // decides on), recall.go looks at the clusters (homes.go and kubeconfig.go: those
 // that objects live in) and at what is remembered (renamed.go: under another name
@@ -30,6 +30,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluicerun/sluice/internal/cache"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/planfile"
@@ -107,6 +108,7 @@ type run struct {
 
 	commit     *source.Commit  // open
 	tree       fs.FS           // open: the commit as the artifact of a source without spec.ignore
+	cache      *cache.Folder   // build: of builds; nil for none
 	path       string          // build: the entry folder
 	grown                      // build; deploy, for nodes that are built at their turn
 	order      []flux.ID       // check: the Kustomizations, each after what it needs
@@ -190,7 +192,9 @@ func (r *run) open(ctx context.Context) []event.Failure {
 
 // build finds and builds everything.
 func (r *run) build(ctx context.Context) []event.Failure {
+	r.openCache()
 	failures := r.grow(ctx)
+	r.tidyCache()
 	if r.path != "" {
 		r.emit(event.SourceOpened{At: now(), URL: r.commit.URL, Revision: r.commit.Revision, Commit: r.commit.Hash,
 			Subject: r.commit.Subject, Author: r.commit.Author, Authored: r.commit.Time, Path: r.path})

@@ -58,6 +58,9 @@ type view struct {
 	below sync.Map
 	// ignored, if set, is told which names were asked for in vain.
 	ignored func(name, reason string)
+
+	peeking sync.Once
+	peeked  *view
 }
 
 var _ interface {
