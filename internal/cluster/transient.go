@@ -43,7 +43,8 @@ func Transient(err error) bool {
 // isSchemaError reports whether server-side apply could not make sense of an
 // object. Kubernetes answers that with 500, as if it had failed itself.
 func isSchemaError(message string) bool {
-	return strings.Contains(message, "failed to create typed") || strings.Contains(message, "field not declared in schema")
+	return strings.Contains(message, "failed to create typed") || strings.Contains(message, "field not declared in schema") ||
+		strings.Contains(message, "unable to convert unstructured object to")
 }
 
 // Disconnected reports whether a request failed below HTTP: no connection, a

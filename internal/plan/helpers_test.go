@@ -21,11 +21,6 @@ import (
 	"github.com/sluicerun/sluice/internal/kubetest"
 )
 
-// serverSideApply is the patch that ssa sends.
-//
-//lint:ignore SA1019 its successor takes typed apply configurations, which manifests are not
-var serverSideApply = client.Apply
-
 var connection struct {
 	once    sync.Once
 	cluster *cluster.Cluster

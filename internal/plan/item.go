@@ -42,6 +42,9 @@ type item struct {
 	// absent is set if the object cannot exist, since its kind or its
 	// namespace does not.
 	absent bool
+	// homeless is set if its namespace does not exist and may come with what
+	// the run starts, so that the object may, too.
+	homeless bool
 	// migrates is set if the apply moves the managed fields to another
 	// version before it does anything else.
 	migrates bool
@@ -155,6 +158,10 @@ func (r *run) postpone(it *item) {
 // settled reports whether there is nothing more to find out.
 func (it *item) settled() bool { return it.err != nil || it.change.Action != "" }
 
+// waits reports whether the server cannot be asked about the object yet, so
+// that it is left to foresee.
+func (it *item) waits() bool { return it.absent || it.homeless || it.unserved != nil }
+
 // judge classifies items.
 func (r *run) judge(ctx context.Context, items []*item) {
 	r.each(ctx, len(items), func(i int) {
@@ -162,7 +169,9 @@ func (r *run) judge(ctx context.Context, items []*item) {
 		if !it.settled() {
 			r.classify(ctx, it)
 		}
-		r.done.step(r.options.Progress, len(r.items))
+		if !it.waits() {
+			r.done.step(r.options.Progress, len(r.items))
+		}
 	})
 }
 

@@ -38,7 +38,7 @@ func (p *Plan) remember(it *item, s *supply) {
 	switch {
 	case it.absent || it.unserved != nil:
 		e.live, e.dryRun = &rehearse.Answer{}, nil
-	case it.change.Action == Later, s.changesKind(it):
+	case it.change.Action == Later, it.homeless, s.changesKind(it):
 		// By its turn the answers may be others.
 		return
 	}

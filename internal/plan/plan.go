@@ -29,7 +29,7 @@ const (
 	Unchanged Action = "unchanged"
 	// Skipped: a marker says not to touch it (S4.25).
 	Skipped Action = "skipped"
-	// Later: the server can judge it only when its turn comes.
+	// Later: it can be judged only when its turn comes.
 	Later Action = "later"
 )
 
@@ -84,8 +84,9 @@ type Change struct {
 	// skipped one is the live object's (S4.26).
 	Ref    flux.Ref
 	Action Action
-	// Reason explains Recreate, Skipped, Later, and a Configure that changes
-	// only who owns the fields.
+	// Reason explains Recreate, Skipped, Later, a Configure that changes only
+	// who owns the fields, and a Create of what the server itself could not be
+	// asked about, since its namespace or its kind comes with the run.
 	Reason string
 	// Paths are the fields that differ between Live and Merged, sorted; for
 	// a re-created object, between Live and the manifest.
@@ -181,6 +182,8 @@ func Make(ctx context.Context, o Options, nodes []Node) (*Plan, error) {
 	}
 	r.read(working, rest)
 	r.judge(working, rest)
+	r.excuse()
+	r.foresee(working)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
@@ -234,10 +237,8 @@ func (r *run) each(ctx context.Context, n int, fn func(i int)) {
 	_ = g.Wait() // fn has no error: an item keeps its own
 }
 
-// result excuses what must wait, and collects the rest.
-func (r *run) result() (*Plan, error) {
-	p := &Plan{memos: map[flux.ID]*memo{}, Unlisted: r.unlisted}
-	var errs Errors
+// excuse plans for later what may be accepted at its turn.
+func (r *run) excuse() {
 	r.supply.learn(r.items)
 	for _, it := range r.items {
 		if it.err != nil {
@@ -245,6 +246,14 @@ func (r *run) result() (*Plan, error) {
 				it.later(reason)
 			}
 		}
+	}
+}
+
+// result collects what was found out.
+func (r *run) result() (*Plan, error) {
+	p := &Plan{memos: map[flux.ID]*memo{}, Unlisted: r.unlisted}
+	var errs Errors
+	for _, it := range r.items {
 		var failed *ObjectError
 		switch {
 		case errors.As(it.err, &failed):

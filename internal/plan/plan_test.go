@@ -203,8 +203,9 @@ spec: {template: {spec: {restartPolicy: Never, containers: [{name: app, image: "
 	}
 }
 
-// What comes with the run is planned for later, and not asked about in vain.
-func TestLater(t *testing.T) {
+// What is in a namespace or of a kind that comes with the run is judged as far as
+// that can be done, and not asked about in vain.
+func TestComesWithTheRun(t *testing.T) {
 	b := connect(t)
 	group := b.namespace + ".example.com"
 	text := `
@@ -226,7 +227,7 @@ spec:
 	objects := b.node("objects", strings.ReplaceAll(configMaps(3, "1"), "{name:", "{namespace: "+b.namespace+"-inner, name:")+"---\n"+gadget)
 	objects.After = []flux.ID{definitions.ID}
 	p := b.plan(definitions, objects)
-	if want := map[Action]int{Create: 2, Later: 4}; !reflect.DeepEqual(p.Count(), want) {
+	if want := map[Action]int{Create: 6}; !reflect.DeepEqual(p.Count(), want) {
 		t.Errorf("%v, want %v", p.Count(), want)
 	}
 	if c := find(t, p, "ConfigMap/c00"); c.Reason != "its namespace "+b.namespace+"-inner comes with this run" {
@@ -235,7 +236,8 @@ spec:
 	if c := find(t, p, "Gadget/g"); c.Reason != "the definition of its kind, gadgets."+group+", comes with this run" {
 		t.Errorf("reason %q", c.Reason)
 	}
-	b.expect("plan", 2, 0, 2, 0)
+	// One more read: whether there is the namespace of the custom resource.
+	b.expect("plan", 3, 0, 2, 0)
 	b.applyStaged(p, definitions)
 	b.expect("definitions", 0, 0, 0, 2)
 	t.Cleanup(func() { b.removeClusterScoped(definitions.Objects) })
@@ -297,8 +299,8 @@ metadata: {name: c, namespace: nobody-made-this}
 	o := b.options()
 	o.Namespaces = []string{"nobody-made-this"}
 	p, err = Make(t.Context(), o, []Node{b.node("apps", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c, namespace: nobody-made-this}")})
-	if err != nil || find(t, p, "ConfigMap/c").Action != Later {
-		t.Errorf("%v, %v", p, err)
+	if c := find(t, p, "ConfigMap/c"); err != nil || c.Action != Create || c.Reason != "its namespace nobody-made-this comes with this run" {
+		t.Errorf("%s because %q, %v", c.Action, c.Reason, err)
 	}
 }
 

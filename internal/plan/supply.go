@@ -10,7 +10,9 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/kubernetes/scheme"
 
+	"github.com/sluicerun/sluice/internal/definition"
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
@@ -31,7 +33,7 @@ type supply struct {
 	// kinds are the definitions in the run, by what they define; changed are
 	// those that the run creates or changes.
 	kinds   map[schema.GroupKind]string
-	changed map[schema.GroupKind]bool
+	changed map[schema.GroupKind]*change
 	// services are the group versions of the run's APIServices.
 	services map[schema.GroupVersion]string
 	// rights is set if the run changes roles or bindings.
@@ -44,10 +46,17 @@ type supply struct {
 	after  map[flux.ID][]flux.ID
 }
 
+// change is a definition that the run creates or changes.
+type change struct {
+	node flux.ID
+	// says is what it will say; nil if it cannot be read.
+	says *definition.Definition
+}
+
 func newSupply(nodes []Node, items []*item, promised []string) *supply {
 	s := &supply{
 		declared: map[string]bool{}, promised: promised, fresh: map[string]bool{},
-		kinds: map[schema.GroupKind]string{}, changed: map[schema.GroupKind]bool{},
+		kinds: map[schema.GroupKind]string{}, changed: map[schema.GroupKind]*change{},
 		services: map[schema.GroupVersion]string{}, makers: map[flux.ID]bool{}, after: map[flux.ID][]flux.ID{},
 	}
 	for _, n := range nodes {
@@ -114,7 +123,7 @@ func (s *supply) learn(items []*item) {
 		}
 		switch kind := it.gvk.Kind; {
 		case utils.IsCRD(it.object.Unstructured):
-			s.changed[definedKind(it.object.Unstructured)] = true
+			s.changed[definedKind(it.object.Unstructured)] = changeOf(it)
 		case it.gvk.Group == "rbac.authorization.k8s.io":
 			s.rights = true
 		case slices.Contains([]string{"ServiceAccount", "ResourceQuota", "LimitRange", "PriorityClass", "RuntimeClass", "StorageClass", "IngressClass"}, kind):
@@ -123,9 +132,42 @@ func (s *supply) learn(items []*item) {
 	}
 }
 
+// changeOf reads what a definition will say: as the server would have it, if it
+// was asked. One that the server refuses says nothing.
+func changeOf(it *item) *change {
+	c := &change{node: it.node.ID}
+	will := it.object.Unstructured
+	if it.change.Merged != nil {
+		will = it.change.Merged
+	}
+	if says, err := definition.New(will); err == nil && it.err == nil {
+		c.says = says
+	}
+	return c
+}
+
 // changesKind reports whether the run creates or changes the definition of an
 // item's kind, so that what the server says of it now may not hold at its turn.
-func (s *supply) changesKind(it *item) bool { return s.changed[it.gvk.GroupKind()] }
+func (s *supply) changesKind(it *item) bool { return s.changed[it.gvk.GroupKind()] != nil }
+
+// definition returns what an item will be judged by at its turn, if the run
+// creates or changes that, and it is certain that the item's turn comes after
+// it: in one Kustomization definitions are applied first (S4.10), otherwise one
+// has to wait for the other. An object of a kind that is not served yet cannot
+// be applied before.
+func (s *supply) definition(it *item) *definition.Definition {
+	c := s.changed[it.gvk.GroupKind()]
+	if c == nil || it.unserved == nil && c.node != it.node.ID && !s.follows(it.node.ID, c.node) {
+		return nil
+	}
+	return c.says
+}
+
+// follows reports whether a node starts only after another one.
+func (s *supply) follows(id, other flux.ID) bool {
+	_, found := s.before(id, func(n flux.ID) bool { return n == other })
+	return found
+}
 
 // excuse returns why an item that the server does not accept now may be
 // accepted at its turn.
@@ -168,10 +210,19 @@ func (s *supply) excuseKind(it *item) (string, bool) {
 	if service, ok := s.services[it.gvk.GroupVersion()]; ok {
 		return fmt.Sprintf("the APIService %s, which serves its kind, comes with this run", service), true
 	}
+	if builtIn(it.gvk.Group) {
+		return "", false
+	}
 	if maker, ok := s.maker(it.node.ID); ok {
 		return fmt.Sprintf("the server does not know its kind yet; something in %s may bring it", maker), true
 	}
 	return "", false
+}
+
+// builtIn reports whether only the API server itself can have kinds of a group:
+// that of a definition has a dot, and Kubernetes' own are taken.
+func builtIn(group string) bool {
+	return !strings.Contains(group, ".") || scheme.Scheme.IsGroupRegistered(group)
 }
 
 func (s *supply) excuseNamespace(it *item, name string) (string, bool) {
@@ -180,6 +231,7 @@ func (s *supply) excuseNamespace(it *item, name string) (string, bool) {
 		return fmt.Sprintf("its namespace %s comes with this run", name), true
 	}
 	if maker, ok := s.maker(it.node.ID); ok {
+		it.homeless = true
 		return fmt.Sprintf("its namespace %s does not exist yet; something in %s may make it", name, maker), true
 	}
 	return "", false
@@ -187,6 +239,11 @@ func (s *supply) excuseNamespace(it *item, name string) (string, bool) {
 
 // maker returns a node before this one whose objects can make others.
 func (s *supply) maker(id flux.ID) (flux.ID, bool) {
+	return s.before(id, func(n flux.ID) bool { return s.makers[n] })
+}
+
+// before returns the nearest node before this one that is such.
+func (s *supply) before(id flux.ID, such func(flux.ID) bool) (flux.ID, bool) {
 	seen := map[flux.ID]bool{id: true}
 	queue := slices.Clone(s.after[id])
 	for len(queue) > 0 {
@@ -196,7 +253,7 @@ func (s *supply) maker(id flux.ID) (flux.ID, bool) {
 			continue
 		}
 		seen[next] = true
-		if s.makers[next] {
+		if such(next) {
 			return next, true
 		}
 		queue = append(queue, s.after[next]...)

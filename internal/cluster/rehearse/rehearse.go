@@ -277,7 +277,8 @@ func (c *Client) Apply(ctx context.Context, obj runtime.ApplyConfiguration, opts
 // reason.
 func IsSchemaError(err error) bool {
 	text := err.Error()
-	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed")
+	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed") ||
+		strings.Contains(text, "unable to convert unstructured object to")
 }
 
 // UnplacedHint is the remedy for an [IsUnplaced].
