@@ -23,7 +23,7 @@ import (
 //
 //   - by the CustomResourceDefinition of the run, see package definition;
 //   - by the few rules there are for kinds of which the server checks little
-//     more than names ([plainFaults]), at no request;
+//     more than names ([plainFault]), at no request;
 //   - by a dry run in another namespace, see [standIn].
 //
 // Each of these may only refuse what the server would refuse at its turn. What
@@ -143,13 +143,12 @@ func (p *places) missing(ctx context.Context, it *item) bool {
 
 // elsewhere judges an object in a namespace that does not exist yet.
 func (f *foresight) elsewhere(ctx context.Context, it *item) {
-	if faults, plain := plainFaults(it.object.Unstructured); plain {
-		if len(faults) == 0 {
+	if fault, plain := plainFault(it.object.Unstructured); plain {
+		if fault == nil {
 			it.foreseen()
 			return
 		}
-		err := apierrors.NewInvalid(it.gvk.GroupKind(), it.object.GetName(), faults)
-		it.refuse(ssaerrors.NewDryRunErr(err, it.object.Unstructured), "")
+		it.refuse(ssaerrors.NewDryRunErr(fault, it.object.Unstructured), "")
 		return
 	}
 	switch accepted, err := f.standIn.ask(ctx, it); {

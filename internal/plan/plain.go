@@ -7,7 +7,9 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/validation"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -15,56 +17,62 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// plainFaults judges a ConfigMap, Secret or ServiceAccount that is to be
-// created as the server would, whose rules for these three are few and as old
-// as the kinds. They are half of most repositories, so this saves half of the
-// requests of a [standIn]; and a Secret is shown to nobody who watches over
-// another namespace. The second result is false for any other kind.
-func plainFaults(o *unstructured.Unstructured) (field.ErrorList, bool) {
+// plainFault judges a ConfigMap, Secret or ServiceAccount that is to be created
+// as the server would, whose rules for these three are few and as old as the
+// kinds. They are half of most repositories, so this saves half of the requests
+// of a [standIn]; and a Secret is shown to nobody who watches over another
+// namespace. The second result is false for any other kind.
+func plainFault(o *unstructured.Unstructured) (error, bool) {
+	var into metav1.Object
+	var judge func() field.ErrorList
 	switch o.GroupVersionKind() {
 	case schema.GroupVersionKind{Version: "v1", Kind: "ConfigMap"}:
 		m := &corev1.ConfigMap{}
-		if !read(o, m) {
-			return nil, false
-		}
-		faults := validation.ValidateObjectMeta(&m.ObjectMeta, true, validation.NameIsDNSSubdomain, field.NewPath("metadata"))
-		size := 0
-		for _, key := range slices.Sorted(maps.Keys(m.Data)) {
-			faults = append(faults, keyFaults(field.NewPath("data").Key(key), key)...)
-			if _, twice := m.BinaryData[key]; twice {
-				faults = append(faults, field.Invalid(field.NewPath("data").Key(key), key, "duplicate of key present in binaryData"))
-			}
-			size += len(m.Data[key])
-		}
-		for _, key := range slices.Sorted(maps.Keys(m.BinaryData)) {
-			faults = append(faults, keyFaults(field.NewPath("binaryData").Key(key), key)...)
-			size += len(m.BinaryData[key])
-		}
-		return append(faults, sizeFaults(field.NewPath(""), size)...), true
+		into, judge = m, func() field.ErrorList { return configMapFaults(m) }
 	case schema.GroupVersionKind{Version: "v1", Kind: "Secret"}:
 		s := &corev1.Secret{}
-		if !read(o, s) {
-			return nil, true // as it is, it is shown to nobody
-		}
-		faults := validation.ValidateObjectMeta(&s.ObjectMeta, true, validation.NameIsDNSSubdomain, field.NewPath("metadata"))
-		size := 0
-		for _, key := range slices.Sorted(maps.Keys(s.Data)) {
-			faults = append(faults, keyFaults(field.NewPath("data").Key(key), key)...)
-			size += len(s.Data[key])
-		}
-		return append(append(faults, sizeFaults(field.NewPath("data"), size)...), typeFaults(s)...), true
+		into, judge = s, func() field.ErrorList { return secretFaults(s) }
 	case schema.GroupVersionKind{Version: "v1", Kind: "ServiceAccount"}:
-		a := &corev1.ServiceAccount{}
-		if !read(o, a) {
-			return nil, false
-		}
-		return validation.ValidateObjectMeta(&a.ObjectMeta, true, validation.NameIsDNSSubdomain, field.NewPath("metadata")), true
+		into, judge = &corev1.ServiceAccount{}, func() field.ErrorList { return nil }
+	default:
+		return nil, false
 	}
-	return nil, false
+	switch err := runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into); {
+	case err != nil && o.GetKind() == "Secret":
+		return fmt.Errorf("it cannot be read as a Secret: %w", err), true
+	case err != nil:
+		return nil, false // the server says better where
+	}
+	faults := validation.ValidateObjectMetaAccessor(into, true, validation.NameIsDNSSubdomain, field.NewPath("metadata"))
+	if faults = append(faults, judge()...); len(faults) == 0 {
+		return nil, true
+	}
+	return apierrors.NewInvalid(o.GroupVersionKind().GroupKind(), o.GetName(), faults), true
 }
 
-func read(o *unstructured.Unstructured, into any) bool {
-	return runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, into) == nil
+func configMapFaults(m *corev1.ConfigMap) (faults field.ErrorList) {
+	size := 0
+	for _, key := range slices.Sorted(maps.Keys(m.Data)) {
+		faults = append(faults, keyFaults(field.NewPath("data").Key(key), key)...)
+		if _, twice := m.BinaryData[key]; twice {
+			faults = append(faults, field.Invalid(field.NewPath("data").Key(key), key, "duplicate of key present in binaryData"))
+		}
+		size += len(m.Data[key])
+	}
+	for _, key := range slices.Sorted(maps.Keys(m.BinaryData)) {
+		faults = append(faults, keyFaults(field.NewPath("binaryData").Key(key), key)...)
+		size += len(m.BinaryData[key])
+	}
+	return append(faults, sizeFaults(field.NewPath(""), size)...)
+}
+
+func secretFaults(s *corev1.Secret) (faults field.ErrorList) {
+	size := 0
+	for _, key := range slices.Sorted(maps.Keys(s.Data)) {
+		faults = append(faults, keyFaults(field.NewPath("data").Key(key), key)...)
+		size += len(s.Data[key])
+	}
+	return append(append(faults, sizeFaults(field.NewPath("data"), size)...), typeFaults(s)...)
 }
 
 func keyFaults(at *field.Path, key string) (faults field.ErrorList) {

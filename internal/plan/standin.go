@@ -38,7 +38,7 @@ const standInNamespace = "default"
 //     been merged with its own;
 //   - nothing that changes objects on their way in, which may do so by
 //     namespace, has to do with the kind: no mutating webhook and no mutating
-//     policy of the cluster, and no built-in one, for which Pods are left out;
+//     policy of the cluster, and none that is built in, as there are for Pods;
 //   - the kind is the server's own or that of a definition: what an aggregated
 //     server thinks of namespaces is not known;
 //   - it is not about a number or an address that another object has: that one
@@ -74,11 +74,6 @@ var serverSideApply = client.Apply
 // refused in any. Neither, if that cannot be told. An error is also that the
 // server cannot be reached.
 func (s *standIn) ask(ctx context.Context, it *item) (accepted bool, err error) {
-	if it.gvk.Group == "" && (it.gvk.Kind == "Pod" || it.gvk.Kind == "Event") || it.gvk.GroupKind() == (schema.GroupKind{Group: "events.k8s.io", Kind: "Event"}) {
-		// Pods are changed and refused by namespace (limits, tolerations,
-		// accounts); an Event must be in the namespace of what it is about.
-		return false, nil
-	}
 	who := it.node.Access + "\x00" + it.node.User
 	may := who + "\x00" + it.gvk.String()
 	if s.isRefused(may) {
@@ -119,10 +114,18 @@ func (s *standIn) refuse(may string) {
 	s.refused[may] = true
 }
 
+// dependsOnNamespace are kinds that are changed on their way in according to
+// their namespace (the limits, tolerations and accounts of Pods), or must be in
+// that of what they are about.
+var dependsOnNamespace = map[schema.GroupKind]bool{{Kind: "Pod"}: true, {Kind: "Event"}: true, {Group: "events.k8s.io", Kind: "Event"}: true}
+
 // ownRefusal reports whether an answer is that of the kind's own rules.
 func ownRefusal(err error, it *item) bool {
 	if rehearse.IsSchemaError(err) {
-		return true
+		return true // which comes before everything else
+	}
+	if dependsOnNamespace[it.gvk.GroupKind()] {
+		return false
 	}
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
