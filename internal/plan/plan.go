@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/fluxcd/pkg/ssa"
+	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
 	"github.com/fluxcd/pkg/ssa/jsondiff"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -244,6 +245,8 @@ func (r *run) excuse() {
 		if it.err != nil {
 			if reason, ok := r.supply.excuse(it); ok {
 				it.later(reason)
+			} else if it.unserved != nil {
+				it.fail(ssaerrors.NewDryRunErr(it.unserved, it.object.Unstructured), unservedHint(it))
 			}
 		}
 	}

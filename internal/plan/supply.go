@@ -219,6 +219,18 @@ func (s *supply) excuseKind(it *item) (string, bool) {
 	return "", false
 }
 
+// unservedHint is what to do about a kind that the server does not have and
+// nothing brings.
+func unservedHint(it *item) string {
+	if mapping, err := it.client.RESTMapper().RESTMapping(it.gvk.GroupKind()); err == nil {
+		return "the server has it as " + mapping.GroupVersionKind.GroupVersion().String()
+	}
+	if builtIn(it.gvk.Group) {
+		return "correct the kind or the apiVersion"
+	}
+	return "correct the kind or the apiVersion, or add its definition; what installs it otherwise has to come before, by dependsOn"
+}
+
 // builtIn reports whether only the API server itself can have kinds of a group:
 // that of a definition has a dot, and Kubernetes' own are taken.
 func builtIn(group string) bool {
