@@ -43,7 +43,7 @@ func TestRequestsOfUnchangedWide(t *testing.T) {
 	own := paths(h.states[1].steps)
 
 	for _, s := range h.states[:2] {
-		sent := sluiceRequests(t, c, h, s)
+		sent := sluiceRequests(t, c, h, s, "run")
 		if slices.ContainsFunc(sent, func(r proxy.Request) bool { return own[r.Path] }) {
 			t.Errorf("%s: unchanged objects have cost requests of their own:\n%s", s.commit, listing(sent))
 		}
@@ -59,8 +59,92 @@ func TestRequestsOfUnchangedWide(t *testing.T) {
 	}
 }
 
-// sluiceRequests are those of a run of sluice, in this process.
-func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state) []proxy.Request {
+// Every other situation of wide, in small: what each object and each
+// Kustomization costs, and that nothing else does.
+func TestRequestsOfSituations(t *testing.T) {
+	c, err := kubetest.Start(t.Context(), kubetest.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	const nodes, each = 10, 20
+	// fixed is what a run sends whatever it does: discovery and the question who
+	// one is (4), the lock (2), a list of the records and a second look at one
+	// (2), a list of each kind (8), a list and a watch of what is waited for (2).
+	// A plan neither locks nor waits.
+	const fixed, fixedOfPlan = 18, 12
+	h, err := newHistory(t.TempDir(), bench.Options{Kustomizations: nodes, Objects: each})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range h.states {
+		own := paths(s.steps)
+		// What the run has to write: objects, and twice, before and after, the
+		// records of their Kustomizations and of the root.
+		objects, records := map[situation]int{install: nodes * each, changed: 1, added: each}[s.situation], 0
+		switch s.situation {
+		case install:
+			// The record of the root's own Kustomization, which holds nothing
+			// but others, too.
+			records = 2*nodes + 2 + 2
+		case unchanged:
+			records = 1 // of the root, at the end
+		case changed:
+			records = 2 + 2
+		case added:
+			records = 2 + 2 + 1 // what the root's own Kustomization holds is another build
+		}
+		check := func(what string, sent []proxy.Request, applied, saved, fixed int) {
+			t.Helper()
+			dryRuns, applies, early, records, rest := map[string]int{}, map[string]int{}, 0, 0, 0
+			for _, r := range sent {
+				switch {
+				case own[r.Path] && r.Verb == "dry-run":
+					dryRuns[r.Path]++
+				case r.Verb == "dry-run":
+					early++ // of what is in a namespace that comes with the run, in another
+				case own[r.Path] && r.Verb == "apply":
+					applies[r.Path]++
+				case r.Resource == "configmaps" && r.Namespace == "flux-system" && r.Writes():
+					records++
+				case r.Resource == "leases" && r.Verb == "update": // how often depends on how long the run takes
+				case r.Resource == "namespaces" && r.Name == "" && r.Verb == "create": // the state namespace, the first time
+				default:
+					rest++
+				}
+			}
+			for _, n := range []map[string]int{dryRuns, applies} {
+				for path, times := range n {
+					if times > 1 {
+						t.Errorf("%s: %d times %s", what, times, path)
+					}
+				}
+			}
+			if isNew := s.situation == install || s.situation == added; early > 0 && !isNew || early > objects/2 {
+				t.Errorf("%s: %d dry runs in stand-ins for %d objects", what, early, objects)
+			}
+			if len(applies) != applied || len(dryRuns) != objects || records != saved || rest > fixed {
+				t.Errorf("%s: %d dry runs, %d applies, %d writes of records and %d others, want %d, %d, %d and at most %d:\n%s",
+					what, len(dryRuns), len(applies), records, rest, objects, applied, saved, fixed, listing(sent))
+			}
+			if writes := proxy.Writing(sent); what == "plan" && len(writes) > 0 {
+				t.Errorf("a plan writes: %q", writes)
+			}
+		}
+		// A plan judges what is in a new namespace without it.
+		if s.situation == unchanged || s.situation == changed {
+			check("plan", sluiceRequests(t, c, h, s, "plan"), 0, 0, fixedOfPlan)
+		}
+		check("run", sluiceRequests(t, c, h, s, "run"), objects, records, fixed)
+	}
+}
+
+// sluiceRequests are those of a command of sluice, in this process.
+func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state, command string) []proxy.Request {
 	t.Helper()
 	if err := h.repository.At(s.commit); err != nil {
 		t.Fatal(err)
@@ -71,7 +155,7 @@ func sluiceRequests(t *testing.T, c *kubetest.Cluster, h *history, s state) []pr
 	}
 	var log bytes.Buffer
 	environment := map[string]string{"KUBECONFIG": p.kubeconfig, "HOME": t.TempDir()}
-	code := cli.Main(t.Context(), []string{"sluice", "run", "--repo", h.repository.Dir, "--path", bench.Entry},
+	code := cli.Main(t.Context(), []string{"sluice", command, "--repo", h.repository.Dir, "--path", bench.Entry},
 		cli.System{Getenv: func(name string) string { return environment[name] }, Stdout: &log, Stderr: &log})
 	if err := p.Close(); err != nil {
 		t.Error(err)
