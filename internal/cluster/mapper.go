@@ -26,8 +26,9 @@ const (
 	// because the definition has just been applied.
 	negativeTTL = 150 * time.Millisecond
 	// quietTTL takes its place as long as nothing has been written here: nobody
-	// waits then for a kind to come.
-	quietTTL = 10 * time.Second
+	// waits then for a kind to come, and however slow the machine is, the plan
+	// is made of one discovery.
+	quietTTL = 10 * time.Minute
 )
 
 // mapper knows the kinds that the server has. It learns all of them at the
