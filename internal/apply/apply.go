@@ -106,7 +106,7 @@ func (r *runner) stage(ctx context.Context, s stage) error {
 	}
 	// The first pass: nothing is written unless all of the stage can be
 	// (S4.18).
-	r.each(ctx, steps, func(st *step) { r.rehearse(ctx, st) })
+	r.each(ctx, steps, func(st *step) { r.rehearse(ctx, st, nil) })
 	if err := r.failures(steps); err != nil {
 		r.collect(steps, func(st *step) bool { return st.result.Err != nil })
 		return err

@@ -13,6 +13,8 @@
 //   - an object is deleted and made again only when every error the server
 //     names is about a field that cannot change, never if it holds data or
 //     other objects, and its end is awaited by a watch (S4.28, S4.29);
+//   - an object is written on the condition that it is as it was when it was
+//     judged, and judged again if it is not (again.go);
 //   - the waits end when the context does.
 //
 // TestAsFlux holds the rest against Flux itself: whatever others did to the

@@ -10,7 +10,6 @@ import (
 	"github.com/fluxcd/pkg/ssa"
 	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
@@ -27,6 +26,8 @@ type step struct {
 	// live and dryRun are the server's answers in the first pass.
 	live, dryRun *rehearse.Answer
 	recreate     bool
+	// reason is told with the result.
+	reason string
 	// dying is set if somebody has deleted the object and it is not gone yet:
 	// it is awaited, and then made again.
 	dying bool
@@ -48,8 +49,9 @@ func (st *step) version() string {
 	return ""
 }
 
-// rehearse decides what has to be done to an object, writing nothing.
-func (r *runner) rehearse(ctx context.Context, st *step) {
+// rehearse decides what has to be done to an object, writing nothing. live is
+// what was read just now, nil if nothing was.
+func (r *runner) rehearse(ctx context.Context, st *step, live *rehearse.Answer) {
 	if r.options.Known != nil {
 		if ref, version, ok := r.options.Known(st.object); ok {
 			r.done(st, Unchanged, "", ref)
@@ -62,9 +64,10 @@ func (r *runner) rehearse(ctx context.Context, st *step) {
 	err := retry.Do(ctx, objectRetry, func(ctx context.Context, _ int) error {
 		var err error
 		for range rehearse.Again {
-			rc = rehearse.New(r.client, nil, nil)
+			rc = rehearse.New(r.client, live, nil)
+			live = nil
 			entry, err = ssa.NewResourceManager(rc, nil, Owner()).Apply(ctx, st.object.DeepCopy().Unstructured, r.ssa)
-			if !errors.Is(err, rehearse.ErrWrite) || !rc.Stale() {
+			if !errors.Is(err, rehearse.ErrWrite) || !rc.Stale() && !rc.Appeared() {
 				break
 			}
 		}
@@ -173,26 +176,34 @@ func (r *runner) write(ctx context.Context, st *step) {
 			return
 		}
 	}
-	live, dryRun := st.live, st.dryRun
-	if st.recreate || len(r.options.Ignore) > 0 {
-		// An ignored field is written with its live value (S4.34), which
-		// must not be an old one.
-		live, dryRun = nil, nil
-	}
 	var pc *rehearse.Client
 	var entry *ssa.ChangeSetEntry
 	err := retry.Do(ctx, objectRetry, func(ctx context.Context, attempt int) error {
-		if attempt > 1 {
-			live, dryRun = nil, nil
+		if attempt > 1 && !r.again(ctx, st) {
+			return nil
+		}
+		live, dryRun := st.live, st.dryRun
+		if st.recreate {
+			live, dryRun = nil, nil // those of the one before
 		}
 		var err error
 		pc = rehearse.Perform(r.client, live, dryRun)
+		// An object that somebody writes to all the time is written to all the
+		// same in the end, as it was just read.
+		pc.Firm = attempt < objectRetry.Attempts
 		entry, err = ssa.NewResourceManager(pc, nil, Owner()).Apply(ctx, st.object.DeepCopy().Unstructured, r.ssa)
-		if err != nil && !r.passes(st.object, err) && !lostClean(pc, err) {
-			return retry.Permanent(err)
+		switch {
+		case err == nil && created(entry, st) && foreign(pc.Written):
+			st.live, st.dryRun = &rehearse.Answer{}, nil
+			return retry.After(errAppeared, 0)
+		case err == nil || r.passes(st.object, err) || lostClean(pc, err) || pc.Firm && isOwned(err):
+			return err
 		}
-		return err
+		return retry.Permanent(err)
 	})
+	if st.final {
+		return
+	}
 	if err != nil {
 		hint := ""
 		if st.recreate && !st.dying {
@@ -207,15 +218,7 @@ func (r *runner) write(ctx context.Context, st *step) {
 		r.settled(st, entry)
 		return
 	}
-	action, reason := Configured, ""
-	switch {
-	case st.dying:
-		action, reason = Recreated, "the one before was being deleted"
-	case st.recreate:
-		action, reason = Recreated, "it changes a field that cannot change"
-	case st.live == nil || st.live.Object == nil:
-		action = Created
-	}
+	action, reason := st.action()
 	if pc.Live != nil {
 		st.live = pc.Live
 	}
@@ -226,11 +229,24 @@ func (r *runner) write(ctx context.Context, st *step) {
 	r.done(st, action, reason, st.ref())
 }
 
+// action is what is done to an object that is written, and why.
+func (st *step) action() (Action, string) {
+	switch {
+	case st.dying:
+		return Recreated, "the one before was being deleted"
+	case st.recreate:
+		return Recreated, "it changes a field that cannot change"
+	case st.live == nil || st.live.Object == nil:
+		return Created, st.reason
+	}
+	return Configured, st.reason
+}
+
 // makeWay deletes an object that has to be made again, after a second look:
 // the first may be as old as a plan. It reports whether to go on.
 func (r *runner) makeWay(ctx context.Context, st *step) bool {
 	again := &step{object: st.object}
-	r.rehearse(ctx, again)
+	r.rehearse(ctx, again, nil)
 	if again.final {
 		st.final, st.result = true, again.result
 		return false
@@ -260,9 +276,8 @@ func (r *runner) makeWay(ctx context.Context, st *step) bool {
 
 // passes reports whether a failure is worth a second look at the object.
 func (r *runner) passes(o flux.Object, err error) bool {
-	_, owned := apierrors.StatusCause(err, metav1.CauseTypeFieldManagerConflict)
 	switch {
-	case owned:
+	case isOwned(err):
 		return false // a new reading does not change who owns a field
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err):
 		return true

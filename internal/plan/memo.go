@@ -42,6 +42,11 @@ func (p *Plan) remember(it *item, s *supply) {
 		// By its turn the answers may be others.
 		return
 	}
+	if e.live != nil && e.live.Object == nil && e.live.Err == nil && markerIn(it.object.Unstructured, it.node.Rules.SSA.IfNotPresentSelector) != "" {
+		// Whether it is to be created at all is decided by whether it is
+		// there: at its turn, not when the plan was made.
+		e.live = nil
+	}
 	m.entries[it.object.Ref()] = e
 }
 

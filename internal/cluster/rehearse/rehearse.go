@@ -50,6 +50,10 @@ type Client struct {
 	// Migrated is set once a write has been tried that moves the managed
 	// fields to another version of the kind, which comes before the dry run.
 	Migrated bool
+	// Firm makes the write of a [Perform] fail with a conflict if the object is
+	// not as Live says: an existing one must be of the same version, and one that
+	// was missing must not have values of others. It may be set before use.
+	Firm bool
 
 	perform     bool
 	givenLive   *Answer
@@ -92,6 +96,12 @@ func (c *Client) Get(ctx context.Context, key client.ObjectKey, obj client.Objec
 func (c *Client) Stale() bool {
 	return c.Exists() && c.DryRun != nil && c.DryRun.Object != nil &&
 		c.DryRun.Object.GetResourceVersion() != c.Live.Object.GetResourceVersion()
+}
+
+// Appeared reports whether the dry run found an object that the reading did not.
+func (c *Client) Appeared() bool {
+	return c.Live != nil && c.Live.Err == nil && c.Live.Object == nil &&
+		c.DryRun != nil && c.DryRun.Object != nil && c.DryRun.Object.GetResourceVersion() != ""
 }
 
 // Again is how often a stale rehearsal is repeated. An object that changes all
@@ -166,6 +176,8 @@ func (c *Client) Patch(ctx context.Context, obj client.Object, patch client.Patc
 			return err
 		}
 		patch = locked
+	} else if c.Firm {
+		opts = c.firm(into, opts)
 	}
 	err := c.WithWatch.Patch(ctx, into, patch, opts...)
 	c.Written = &Answer{Err: err}
@@ -173,6 +185,29 @@ func (c *Client) Patch(ctx context.Context, obj client.Object, patch client.Patc
 		c.Written.Object = into.DeepCopy()
 	}
 	return err
+}
+
+// firm puts what was read into an apply as its condition. The server keeps
+// neither version nor UID of a patch as a field that somebody owns. For a missing
+// object it knows no such condition; an apply without force comes closest, since
+// nothing can be in its way then.
+func (c *Client) firm(into *unstructured.Unstructured, opts []client.PatchOption) []client.PatchOption {
+	if c.Live == nil {
+		return opts
+	}
+	seen := c.Live.Object
+	if c.Written != nil && c.Written.Object != nil {
+		seen = c.Written.Object // cleaned up or migrated since then
+	}
+	if seen != nil {
+		into.SetUID(seen.GetUID())
+		into.SetResourceVersion(seen.GetResourceVersion())
+		return opts
+	}
+	mild := &client.PatchOptions{}
+	mild.ApplyOptions(opts)
+	mild.Force = nil
+	return []client.PatchOption{mild}
 }
 
 func (c *Client) dryRun(ctx context.Context, into *unstructured.Unstructured, patch client.Patch, opts []client.PatchOption) error {
