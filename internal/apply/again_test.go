@@ -106,7 +106,9 @@ func TestChangedAfterThePlan(t *testing.T) {
 		}, apply.Configured, "somebody else made it", 1, 1, 1, `map[a:2 b:7]`},
 		{"it is made, and is only wanted if it is not there", "",
 			"apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings, annotations: {kustomize.toolkit.fluxcd.io/ssa: IfNotPresent}}\ndata: {a: \"2\"}\n",
-			func(t *testing.T, c client.WithWatch, ns string) { others(t, c, "somebody", ns, settingsWith(`b: "7"`)) },
+			func(t *testing.T, c client.WithWatch, ns string) {
+				others(t, c, "somebody", ns, settingsWith(`b: "7"`))
+			},
 			apply.Skipped, "it exists, and its manifest has", 1, 0, 0, `map[b:7]`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
