@@ -75,7 +75,7 @@ func (r *run) stages() []stage {
 		stages = append(stages, stage{r.readable, event.VerdictInvalid}, stage{r.apart, event.VerdictInvalid})
 	default:
 		stages = append(stages,
-			stage{r.reach, event.VerdictInvalid},  // the clusters: which ones, do they serve what is needed
+			stage{r.reach, event.VerdictInvalid},  // the clusters: which ones, and can they be used
 			stage{r.recall, event.VerdictRefused}, // the records: what is live, whose it is, is this commit older
 			stage{r.plan, event.VerdictInvalid},   // a dry run of every change
 			stage{r.guard, event.VerdictRefused},  // what would be deleted, and may it be
@@ -104,7 +104,7 @@ func (r *run) readable(ctx context.Context) []event.Failure {
 	if r.connectErr == nil || r.options.Offline {
 		return nil
 	}
-	return r.reach(ctx)
+	return append(r.reach(ctx), r.unserved(r.toolkit)...)
 }
 
 // Built is a Kustomization with the objects of its build.

@@ -18,9 +18,23 @@ import (
 )
 
 // plan asks the server about every object that can be judged now, and refuses
-// the run if one of them would be refused later.
+// the run if one of them would be refused later. All that is wrong is told at
+// once, by Kustomization; an object that a cluster has nobody for is told as that
+// only.
 func (r *run) plan(ctx context.Context) []event.Failure {
-	failures := r.shared()
+	failures := r.unserved(r.toolkit)
+	type place struct{ node, object string }
+	told := map[place]bool{}
+	for _, f := range failures {
+		told[place{f.Node, f.Object}] = true
+	}
+	planned := slices.DeleteFunc(r.planAll(ctx), func(f event.Failure) bool { return f.Object != "" && told[place{f.Node, f.Object}] })
+	failures = slices.Concat(r.shared(), failures, planned)
+	slices.SortStableFunc(failures, func(a, b event.Failure) int { return strings.Compare(a.Node, b.Node) })
+	return failures
+}
+
+func (r *run) planAll(ctx context.Context) (failures []event.Failure) {
 	var places []flux.ClusterRef
 	for _, n := range r.sorted() {
 		if place, ok := r.placeOf(n); ok && !slices.Contains(places, place) {

@@ -35,14 +35,12 @@ type remembered struct {
 	ensure func(context.Context) error
 }
 
-// reach connects to the cluster, and to those of spec.kubeConfig, and asks
-// whether they serve what the run needs of Flux's other kinds.
+// reach connects to the cluster, and to those of spec.kubeConfig.
 func (r *run) reach(ctx context.Context) []event.Failure {
 	if _, err := r.connect(ctx); err != nil {
 		return []event.Failure{r.failure(ctx, "cluster", nil, err)}
 	}
-	failures := r.reachHomes(ctx)
-	return append(failures, r.unserved(r.toolkit)...)
+	return r.reachHomes(ctx)
 }
 
 // unserved refuses objects of Flux's APIs that the cluster they go to does not
