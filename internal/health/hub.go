@@ -110,6 +110,7 @@ func (h *Hub) Watch(targets []Target) {
 				return // as above
 			}
 			if s := h.join(m, namespace, g); s != nil {
+				s.begin()
 				h.leave(s)
 			}
 		})

@@ -35,6 +35,9 @@ type set struct {
 	setKey
 	kind   schema.GroupVersionKind
 	stream *stream
+	// begin starts the stream, unless it has been started: after the first subscription, so that the first list is one that
+	// begins after that.
+	begin  func()
 	cancel context.CancelFunc
 	// refs is how many waits use the set; the hub's lock guards it.
 	refs int
@@ -99,9 +102,11 @@ func newSet(ctx context.Context, k setKey, kind schema.GroupVersionKind, l liste
 	if !k.whole {
 		s.stream.trim = trim
 	}
-	running.Go(func() {
-		s.end = s.stream.run(ctx, giveUp)
-		close(s.ended)
+	s.begin = sync.OnceFunc(func() {
+		running.Go(func() {
+			s.end = s.stream.run(ctx, giveUp)
+			close(s.ended)
+		})
 	})
 	return s
 }
@@ -158,7 +163,7 @@ func (s *set) subscribe(sub *subscriber) {
 		sub.floor = ""
 	}
 	s.offer(sub)
-	if s.hungry[sub] && s.epoch > 0 && (sub.floor == "" || !s.live) {
+	if s.hungry[sub] && s.begun > 0 && (sub.floor == "" || !s.live && s.epoch == s.begun) {
 		s.stream.ask()
 	}
 }

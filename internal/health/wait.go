@@ -349,6 +349,7 @@ func (w *waiter) followIn(ctx context.Context, s *set, g *group, namespace strin
 		s.subscribe(sub)
 		defer s.unsubscribe(sub)
 	}
+	s.begin()
 	select {
 	case <-ctx.Done():
 		return nil

@@ -20,6 +20,7 @@
 //   - [Answer]: the proxy answers itself, as the API server does with such a code, perhaps with Retry-After;
 //   - [Reply]: the proxy answers itself, with whatever it is told;
 //   - [Rewrite]: the server's answer is changed on its way;
+//   - [Lines]: so is each line of it, as it passes: the events of a watch;
 //   - [Delay], [Hang]: the request is forwarded later, with Hang after Active.Release;
 //   - [Call]: a function is called, and then the request is forwarded: the place to kill a process.
 //

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -44,7 +45,9 @@ type Action struct {
 	before func(ctx context.Context, r Request, a *Active) (*http.Response, error)
 	// after acts on the server's answer.
 	after func(*http.Response) error
-	// ends is set if before always is the end of the request, plain if after needs the body uncompressed.
+	// stream changes the answer's body as it passes.
+	stream func(Request, *http.Response)
+	// ends is set if before always is the end of the request, plain if after or stream needs the body uncompressed.
 	ends, plain bool
 }
 
@@ -69,6 +72,42 @@ func Truncate(bytes int64) Action {
 		return nil
 	}}
 }
+
+// Lines passes the answer on line by line through change, which returns what is sent in place of a line: it may drop it, repeat
+// it, or hold it back by returning late. The events of a watch are lines. Lines of one answer come one after the other, those of
+// several at once.
+func Lines(change func(r Request, line []byte) [][]byte) Action {
+	return Action{plain: true, stream: func(r Request, resp *http.Response) {
+		resp.Body = &lineBody{body: resp.Body, lines: bufio.NewReader(resp.Body), change: func(line []byte) [][]byte { return change(r, line) }}
+		resp.ContentLength = -1
+		resp.Header.Del("Content-Length")
+	}}
+}
+
+type lineBody struct {
+	body    io.Closer
+	lines   *bufio.Reader
+	change  func([]byte) [][]byte
+	pending []byte
+	err     error
+}
+
+func (b *lineBody) Read(p []byte) (int, error) {
+	for len(b.pending) == 0 {
+		if b.err != nil {
+			return 0, b.err
+		}
+		var line []byte
+		if line, b.err = b.lines.ReadBytes('\n'); len(line) > 0 {
+			b.pending = bytes.Join(b.change(line), nil)
+		}
+	}
+	n := copy(p, b.pending)
+	b.pending = b.pending[n:]
+	return n, nil
+}
+
+func (b *lineBody) Close() error { return b.body.Close() }
 
 type shortBody struct {
 	body io.ReadCloser

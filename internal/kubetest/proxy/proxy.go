@@ -180,6 +180,9 @@ func (f *faulty) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	for _, a := range s.by {
+		if a.fault.Do.stream != nil {
+			a.fault.Do.stream(s.request, resp)
+		}
 		if a.fault.Do.after == nil {
 			continue
 		}
