@@ -37,6 +37,13 @@ func (r *Report) budgets() []budget {
 		}
 		list = append(list, budget{s.Name + ", peak memory of all situations", "–", megabytes(peak), megabytes(limit), peak <= limit})
 	}
+	gates := func(s Shape, l *Latency) {
+		if l == nil {
+			return
+		}
+		list = append(list, budget{fmt.Sprintf("%s, first install, gate latency p99 (%d gates)", s.Name, l.Gates), "–",
+			fmt.Sprintf("%.0f ms", l.P99*1000), fmt.Sprintf("%d ms", gateLimit.Milliseconds()), l.P99 <= gateLimit.Seconds()})
+	}
 	for _, s := range r.Shapes {
 		base, ok := s.find(raw{}.name(), install)
 		first, ok2 := s.find(sluice{}.name(), install)
@@ -47,6 +54,9 @@ func (r *Report) budgets() []budget {
 		switch s.Name {
 		case "chain":
 			ratio("chain, first install", "raw, with the roll-outs", first.Seconds, base.Seconds, 1.2)
+			gates(s, first.Gates)
+		case "layers":
+			gates(s, first.Gates)
 		case "wide":
 			ratio("wide, first install", "raw", first.Seconds, base.Seconds, 2)
 			ratio("wide, unchanged", "raw's first install", nothing.Seconds, base.Seconds, 0.4)

@@ -30,6 +30,8 @@ type spent struct {
 	peak int64
 	// requests are those that the client has counted itself, else nil.
 	requests counts
+	// gates are how long the gates took to open, where that was measured.
+	gates []time.Duration
 }
 
 // counting says how a client's requests are counted.

@@ -81,6 +81,9 @@ func TestComparison(t *testing.T) {
 					t.Errorf("%s, %s: %s; want %s %d", client.name, in.situation, m.Requests, verb, n)
 				}
 			}
+			if opens := client.name == "sluice" && in.situation == install; opens != (m.Gates != nil) || opens && (m.Gates.Gates != 1 || m.Gates.P99 <= 0) {
+				t.Errorf("%s, %s: gates %+v", client.name, in.situation, m.Gates)
+			}
 			if isSluice := client.name == "sluice"; isSluice != (m.CPUSeconds > 0) || isSluice != (m.PeakBytes > 10e6) {
 				t.Errorf("%s, %s: processor time %g s, peak %d bytes", client.name, in.situation, m.CPUSeconds, m.PeakBytes)
 			}

@@ -99,7 +99,7 @@ func (c *comparison) client(ctx context.Context, client client, h *history, dir 
 			return fmt.Errorf("counting requests: %w", err)
 		}
 		for i := range timed {
-			timed[i].requests = counted[i].requests
+			timed[i].requests, timed[i].gates = counted[i].requests, counted[i].gates
 		}
 	}
 	i := 0
@@ -131,11 +131,15 @@ func (c *comparison) pass(ctx context.Context, client client, h *history, dir st
 		}
 	}
 	var p *counter
+	var g *gates
 	if through {
 		if p, err = newCounter(cluster, dir); err != nil {
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, p.Close()) }()
+		if client.counting() == apart {
+			g = watchGates(p.Proxy)
+		}
 	}
 	for _, state := range h.states {
 		if !meets(client, state.situation) {
@@ -151,6 +155,15 @@ func (c *comparison) pass(ctx context.Context, client client, h *history, dir st
 		told := seconds(got.wall.Seconds())
 		if through && client.counting() == apart {
 			told = "counted: " + got.requests.String()
+		}
+		if g != nil {
+			ready, began, errs := g.take()
+			if len(errs) > 0 {
+				return nil, fmt.Errorf("%s: %w", state.situation, errors.Join(errs...))
+			}
+			if got.gates = opened(state.steps, ready, began); len(got.gates) > 0 {
+				told += fmt.Sprintf("; gates opened within %s (p50 / p99 of %d)", latency(got.gates), len(got.gates))
+			}
 		}
 		c.say("  %-7s  %-23s  %s", client.name(), state.situation, told)
 		took = append(took, got)

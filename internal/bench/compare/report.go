@@ -74,6 +74,10 @@ type Measurement struct {
 	// CPUSeconds and PeakBytes are those of sluice's process, else 0.
 	CPUSeconds float64 `json:"cpuSeconds,omitempty"`
 	PeakBytes  int64   `json:"peakBytes,omitempty"`
+	// Gates is how long sluice's gates took to open in all rounds together,
+	// nil where none was seen. It is measured in the runs whose requests are
+	// counted, with a proxy on the way.
+	Gates *Latency `json:"gates,omitempty"`
 }
 
 // find returns the measurement of a client in a situation.
@@ -108,12 +112,15 @@ func (s samples) measurements(situations []situation, clients []string) []Measur
 			m := Measurement{Situation: in, Client: name, Requests: rounds[len(rounds)-1].requests}
 			var walls, cpus, ratios []float64
 			var peaks []int64
+			var gates []time.Duration
 			for i, r := range rounds {
+				gates = append(gates, r.gates...)
 				walls, cpus, peaks = append(walls, r.wall.Seconds()), append(cpus, r.cpu.Seconds()), append(peaks, r.peak)
 				if i < len(base) {
 					ratios = append(ratios, r.wall.Seconds()/base[i].wall.Seconds())
 				}
 			}
+			m.Gates = latency(gates)
 			m.Seconds, m.CPUSeconds, m.PeakBytes = median(walls), median(cpus), median(peaks)
 			if len(ratios) > 0 {
 				m.RatioRaw = median(ratios)

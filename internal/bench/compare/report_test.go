@@ -64,6 +64,11 @@ func TestBudgets(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
+	r.Shapes = []Shape{{Name: "layers", Measurements: []Measurement{{Situation: install, Client: "raw", Seconds: 1}, {Situation: unchanged, Client: "sluice"},
+		{Situation: install, Client: "sluice", Gates: &Latency{Gates: 4, P50: 0.01, P99: 0.1004}}}}}
+	if b := r.budgets()[0]; b.work != "layers, first install, gate latency p99 (4 gates)" || b.found != "100 ms" || b.limit != "100 ms" || b.kept {
+		t.Errorf("%+v", b)
+	}
 	r.Scale = 0.5
 	if got := r.budgets(); got != nil {
 		t.Errorf("budgets at half the size: %v", got)
@@ -71,16 +76,16 @@ func TestBudgets(t *testing.T) {
 }
 
 func TestMarkdown(t *testing.T) {
-	got := full(Measurement{Seconds: 2.5, RatioRaw: 0.5, CPUSeconds: 1, PeakBytes: 100e6, Requests: counts{"list": 7, "get": 1234}}).markdown()
+	got := full(Measurement{Seconds: 2.5, RatioRaw: 0.5, CPUSeconds: 1, PeakBytes: 100e6, Requests: counts{"list": 7, "get": 1234}, Gates: &Latency{Gates: 19, P50: 0.003, P99: 0.012}}).markdown()
 	for _, want := range []string{
 		"2026-01-02, linux/amd64, Some CPU, 2 cores, 7 GiB of memory, at most 3 % busy with other work.\n",
 		"\nsluice v1, Kubernetes v1.37.0.\n",
 		"\nMedians of 3 rounds.\n",
 		"\nNot measured: the kubectl loop, because.\n",
 		"\n| **wide**: 100 × 20 objects | –             | kustomize's own build | 0.80 s |",
-		"\n|                            | first install | raw                   | 8.00 s | 1.00  |        |             | 2,000    | apply 2,000 ",
-		"\n|                            |               | sluice                | 12.0 s | 1.50  | 5.00 s | 110 MB      | 2,007    | list 7, apply 2,000 ",
-		"\n|                            | unchanged     | sluice                | 2.50 s | 0.50  | 1.00 s | 100 MB      | 1,241    | get 1,234, list 7 ",
+		"\n|                            | first install | raw                   | 8.00 s | 1.00  |        |             |                 | 2,000    | apply 2,000 ",
+		"\n|                            |               | sluice                | 12.0 s | 1.50  | 5.00 s | 110 MB      |                 | 2,007    | list 7, apply 2,000 ",
+		"\n|                            | unchanged     | sluice                | 2.50 s | 0.50  | 1.00 s | 100 MB      | 3 / 12 ms       | 1,241    | get 1,234, list 7 ",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%q is not in\n%s", want, got)

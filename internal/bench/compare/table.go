@@ -40,7 +40,7 @@ func (r *Report) markdown() string {
 		}
 		b.WriteString(table(lines) + "\n")
 	}
-	lines := [][]string{{"Shape", "Situation", "Client", "Time", "× raw", "CPU", "Peak memory", "Requests", "By verb"}}
+	lines := [][]string{{"Shape", "Situation", "Client", "Time", "× raw", "CPU", "Peak memory", "Gates p50 / p99", "Requests", "By verb"}}
 	for _, s := range r.Shapes {
 		lines = append(lines, s.lines()...)
 	}
@@ -51,7 +51,7 @@ func (r *Report) markdown() string {
 // lines of the table. What is the same as in the line before is left empty, so
 // that the groups are seen; kustomize's own time is a line of its own.
 func (s Shape) lines() [][]string {
-	lines := [][]string{{"**" + s.Name + "**: " + s.What, "–", "kustomize's own build", seconds(s.BuildSeconds), "", "", "", "", ""}}
+	lines := [][]string{{"**" + s.Name + "**: " + s.What, "–", "kustomize's own build", seconds(s.BuildSeconds), "", "", "", "", "", ""}}
 	var before situation
 	for _, m := range s.Measurements {
 		in := ""
@@ -68,7 +68,7 @@ func (s Shape) lines() [][]string {
 		if m.Requests != nil {
 			requests = thousands(m.Requests.total())
 		}
-		lines = append(lines, []string{"", in, m.Client, seconds(m.Seconds), fmt.Sprintf("%.2f", m.RatioRaw), cpu, peak, requests, m.Requests.String()})
+		lines = append(lines, []string{"", in, m.Client, seconds(m.Seconds), fmt.Sprintf("%.2f", m.RatioRaw), cpu, peak, m.Gates.String(), requests, m.Requests.String()})
 	}
 	return lines
 }
