@@ -6,7 +6,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
 COMPARE = CGO_ENABLED=0 $(GO) run -trimpath ./internal/bench/compare
 
-.PHONY: help demo test bench bench-huge bench-docs lint build clean
+.PHONY: help demo test test-long bench bench-huge bench-docs lint build clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -17,6 +17,9 @@ test: cluster-build ## run every test, against a real API server, with the race 
 	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries with the race detector, which takes minutes"
 	$(GO) test -race -timeout 30m ./...
 	cd internal/upstream && $(GO) test -timeout 30m ./... # one goroutine, and hundreds of schemas to parse
+
+test-long: cluster-build ## try random cases for as long as FOR says (default 30m); SEED=N starts at another one
+	$(GO) test ./internal/plan -count 1 -v -timeout 0 -run TestProvenUnchangedImpliesNoChange -args -proof.for $(or $(FOR),30m) -proof.seed $(or $(SEED),$$(date +%s))
 
 bench: cluster-build bin/sluice ## time, requests and memory beside other clients; BENCH='--scale 0.05' for a quick look
 	$(COMPARE) --sluice bin/sluice --json bin/bench.json $(BENCH)

@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/schemas"
 	"github.com/sluicerun/sluice/internal/retry"
 )
 
@@ -77,10 +78,11 @@ type Cluster struct {
 	// it does not say.
 	User string
 
-	config *rest.Config
-	http   *http.Client
-	mapper *mapper
-	limits *limits
+	config  *rest.Config
+	http    *http.Client
+	mapper  *mapper
+	limits  *limits
+	schemas *schemas.Loader
 	// origin says where a remote cluster's configuration is from, and ignored
 	// what of it is not followed; both are empty for the run's own.
 	origin  string
@@ -133,7 +135,7 @@ func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent strin
 		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
 			text: c.describe("cannot use the address of"), hint: "check the cluster's server in the kubeconfig"}
 	}
-	c.mapper = &mapper{disco: disco}
+	c.mapper, c.schemas = &mapper{disco: disco}, schemas.New(disco.RESTClient())
 	return c.greet(ctx, disco, as)
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/fluxcd/pkg/ssa/jsondiff"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/sluicerun/sluice/internal/plan/proof"
 )
 
 // changedFields returns the fields in which two states of an object differ, with
@@ -32,7 +34,7 @@ func changedFields(live, merged *unstructured.Unstructured, ignore []jsondiff.Ig
 // somebody, makes of it in an object that does not exist yet.
 func desiredFields(desired, live *unstructured.Unstructured, manager string) []Field {
 	var fields []Field
-	owned, known := ownFields(live, desired.GetAPIVersion(), manager)
+	owned, known := proof.OwnedFields(live, desired.GetAPIVersion(), manager)
 	differences(nil, nil, counted(live), counted(desired), func(f Field, pointer []string) {
 		if _, ok := lookup(desired.Object, pointer); ok || known && owns(owned, desired.Object, pointer) {
 			fields = append(fields, f)
@@ -83,7 +85,7 @@ func counted(o *unstructured.Unstructured) map[string]any {
 
 // differences calls found for the smallest parts that differ.
 func differences(path []string, pointer []string, before, after any, found func(f Field, pointer []string)) {
-	if equalJSON(before, after) {
+	if proof.EqualJSON(before, after) {
 		return
 	}
 	switch b := before.(type) {

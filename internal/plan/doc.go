@@ -4,7 +4,8 @@
 //
 // The server is asked as little as possible: one LIST for each kind brings
 // what Flux's owner labels mark as ours, an object that is provably as desired
-// costs nothing more, and each other one costs one server-side dry run. An
+// costs nothing more (package proof), and each other one costs one server-side
+// dry run. An
 // object whose namespace, kind or rights come with the same run cannot be
 // judged before its turn; it is planned as [Later].
 //

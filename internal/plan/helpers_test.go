@@ -7,8 +7,10 @@ import (
 	"io"
 	"sync"
 	"testing"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/yaml"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -17,8 +19,11 @@ import (
 	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
+	"github.com/sluicerun/sluice/internal/cluster/schemas"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/kubetest"
+	"github.com/sluicerun/sluice/internal/plan/proof"
+	"github.com/sluicerun/sluice/internal/retry"
 )
 
 var connection struct {
@@ -117,6 +122,25 @@ func (b *bench) plan(nodes ...Node) *Plan {
 		b.t.Fatal(err)
 	}
 	return p
+}
+
+// types loads types of kinds. A server publishes the schema of a definition
+// some time after it begins to serve it.
+func (b *bench) types(gv schema.GroupVersion, kinds ...string) proof.Types {
+	b.t.Helper()
+	var loaded proof.Types
+	err := retry.Do(b.t.Context(), retry.Policy{Attempts: 40, Base: 250 * time.Millisecond, Factor: 1}, func(ctx context.Context, _ int) error {
+		disco, err := connection.cluster.Discovery()
+		if err != nil {
+			return retry.Permanent(err)
+		}
+		loaded, err = schemas.New(disco.RESTClient()).Load(ctx, gv, kinds)
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return loaded
 }
 
 // apply applies a planned node.

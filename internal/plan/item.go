@@ -34,6 +34,9 @@ type item struct {
 	// not exist, which the dry run will tell.
 	live     *rehearse.Answer
 	unlisted bool
+	// doubtful is set if the schema of the kind may show the object to be as
+	// desired.
+	doubtful bool
 	dryRun   *rehearse.Answer
 	// let is set if live was let go of, since it is provably as desired;
 	// version is then the resource version of what was read.
@@ -175,19 +178,6 @@ func (r *run) judge(ctx context.Context, items []*item) {
 	})
 }
 
-// prove plans an item as Unchanged whose live object shows that by itself, and
-// reports whether it does.
-func (r *run) prove(it *item) bool {
-	if it.live == nil || it.live.Object == nil ||
-		!provenUnchanged(it.object.Unstructured, it.live.Object, it.node.Rules.SSA, r.options.Owner.Field) {
-		return false
-	}
-	it.dryRun = it.live
-	it.set(Unchanged, "")
-	it.letGo()
-	return true
-}
-
 // letGo forgets the live object of an item that is as desired: of thousands, it
 // is most of what a plan would hold in memory. Those that apply may have to wait
 // for are kept, none of which is in a namespace (S4.11), and those whose values
@@ -202,12 +192,6 @@ func (it *item) letGo() {
 
 // classify finds out what the apply of one object would do.
 func (r *run) classify(ctx context.Context, it *item) {
-	if it.live == nil && !it.unlisted {
-		it.live = rehearse.Ask(ctx, it.client, it.object.Unstructured, it.key())
-	}
-	if r.prove(it) {
-		return
-	}
 	live := it.live
 	if live == nil {
 		live = &rehearse.Answer{} // so far as the list tells

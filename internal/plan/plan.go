@@ -8,11 +8,14 @@ import (
 	"github.com/fluxcd/pkg/ssa"
 	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
 	"github.com/fluxcd/pkg/ssa/jsondiff"
+	"github.com/fluxcd/pkg/ssa/utils"
 	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/plan/proof"
 )
 
 const defaultConcurrency = 16
@@ -67,6 +70,11 @@ type Options struct {
 	Client func(n *Node) (client.WithWatch, error)
 	// Owner is who applies.
 	Owner ssa.Owner
+	// Schemas loads the types of some kinds of a group version from the
+	// server's OpenAPI ([schemas.Loader.Load]). It must be safe for concurrent
+	// use. Nil, or an error, means that what cannot be told without them is
+	// dry-run.
+	Schemas func(ctx context.Context, gv schema.GroupVersion, kinds []string) (proof.Types, error)
 	// Namespaces are those that the caller will have created before the
 	// first apply.
 	Namespaces []string
@@ -167,28 +175,36 @@ func Make(ctx context.Context, o Options, nodes []Node) (*Plan, error) {
 	r.stop = stop
 	r.scope()
 	// Namespaces first: what is in one that does not exist need not be read.
+	// And definitions: a schema that the run changes proves nothing.
 	var first, rest []*item
 	for _, it := range r.items {
-		if it.gvk == namespaceGVK {
+		if it.gvk == namespaceGVK || utils.IsCRD(it.object.Unstructured) {
 			first = append(first, it)
 		} else {
 			rest = append(rest, it)
 		}
 	}
-	r.read(working, first)
-	r.judge(working, first)
+	r.look(working, first)
 	r.supply.learnNamespaces(first)
+	r.supply.learn(first)
 	for _, it := range rest {
 		r.postpone(it)
 	}
-	r.read(working, rest)
-	r.judge(working, rest)
+	r.look(working, rest)
 	r.excuse()
 	r.foresee(working)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
 	return r.result()
+}
+
+// look finds out about items: what the cluster has, what of it is as it should
+// be, and what the server says to the rest.
+func (r *run) look(ctx context.Context, items []*item) {
+	r.read(ctx, items)
+	r.settleDoubts(ctx, items)
+	r.judge(ctx, items)
 }
 
 // run is one making of a plan.
@@ -222,8 +238,12 @@ func (r *run) add(n *Node) error {
 // each runs fn for the items, some at a time, and starts none after the end of
 // ctx.
 func (r *run) each(ctx context.Context, n int, fn func(i int)) {
+	r.eachOf(ctx, r.options.Concurrency, n, fn)
+}
+
+func (r *run) eachOf(ctx context.Context, limit, n int, fn func(i int)) {
 	var g errgroup.Group
-	g.SetLimit(r.options.Concurrency)
+	g.SetLimit(limit)
 	for i := range n {
 		if ctx.Err() != nil {
 			break

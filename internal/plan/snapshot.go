@@ -57,7 +57,8 @@ type batch struct {
 	items        []*item
 }
 
-// read fills in the live objects, as far as lists can. What they show to be as
+// read fills in the live objects: as far as lists can, the others one by one. A
+// list that lacks an object is not asked about it. What they show to be as
 // desired is settled there and then, so that it need not be kept.
 func (r *run) read(ctx context.Context, items []*item) {
 	type id struct {
@@ -87,6 +88,18 @@ func (r *run) read(ctx context.Context, items []*item) {
 			r.unlisted = append(r.unlisted, *u)
 		}
 	}
+	r.each(ctx, len(items), func(i int) {
+		it := items[i]
+		if it.settled() || it.live != nil || it.unlisted {
+			return
+		}
+		it.live = rehearse.Ask(ctx, it.client, it.object.Unstructured, it.key())
+		if it.live.Err != nil {
+			r.classify(ctx, it) // at once: it may be the end of the plan
+			return
+		}
+		r.prove(it)
+	})
 }
 
 // list brings the objects of a batch: those of the cluster, or of a namespace if

@@ -104,7 +104,7 @@ func canMake(gvk schema.GroupVersionKind) bool {
 // by its dry run, and excused if the namespace is missing.
 func (s *supply) learnNamespaces(items []*item) {
 	for _, it := range items {
-		if it.change.Action == Create || it.change.Action == Recreate { // made again: it was being deleted
+		if it.gvk == namespaceGVK && (it.change.Action == Create || it.change.Action == Recreate) { // made again: it was being deleted
 			s.fresh[it.object.GetName()] = true
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/apply"
@@ -15,6 +16,7 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/plan"
+	"github.com/sluicerun/sluice/internal/plan/proof"
 )
 
 // plan asks the server about every object that can be judged now, and refuses
@@ -75,7 +77,9 @@ func (r *run) planIn(ctx context.Context, at flux.ClusterRef) []event.Failure {
 		}
 		nodes = append(nodes, share)
 	}
-	made, err := plan.Make(ctx, r.planOptions(at), nodes)
+	options := r.planOptions(at)
+	options.Schemas = r.schemas(at)
+	made, err := plan.Make(ctx, options, nodes)
 	r.tellUnlisted(at, made)
 	if err != nil {
 		return r.planFailures(ctx, err)
@@ -224,6 +228,16 @@ func (r *run) planLate(ctx context.Context, n *node) []event.Failure {
 	}
 	n.take(made, false)
 	return nil
+}
+
+// schemas returns what loads the types of a cluster's kinds. It is for plans
+// that are made before the first write: later, definitions may have changed,
+// and a server publishes their schema some time after it begins to use it.
+func (r *run) schemas(at flux.ClusterRef) func(context.Context, schema.GroupVersion, []string) (proof.Types, error) {
+	loader := r.homes.at(at).Schemas()
+	return func(ctx context.Context, gv schema.GroupVersion, kinds []string) (proof.Types, error) {
+		return loader.Load(ctx, gv, kinds)
+	}
 }
 
 func (r *run) planOptions(at flux.ClusterRef) plan.Options {
