@@ -22,15 +22,37 @@ func Literal(desired, live *unstructured.Unstructured, r Rules) Verdict {
 	}
 	w := &walker{empties: granularEmpty[desired.GroupVersionKind().GroupKind()]}
 	verdict := w.compare(c, nil, live)
-	if verdict != Doubtful {
-		return verdict
+	if verdict == Doubtful {
+		// What the server makes of a built-in kind costs a little to find
+		// out, so only now.
+		if settled, ok := settle(desired.GroupVersionKind(), desired.Object); ok {
+			verdict = w.compare(c, settled, live)
+		}
 	}
-	// What the server makes of a built-in kind costs a little to find out, so
-	// only now.
-	if settled, ok := settle(desired.GroupVersionKind(), desired.Object); ok {
-		verdict = w.compare(c, settled, live)
+	if verdict == Unchanged && !emptyStatus(c.status) {
+		return Doubtful
 	}
 	return verdict
+}
+
+// emptyStatus reports whether the status of a definition's manifest is none, or
+// the empty one that generators write.
+func emptyStatus(status any) bool {
+	known := map[string][]string{"acceptedNames": {"kind", "plural"}, "conditions": nil, "storedVersions": nil}
+	fields, ok := status.(map[string]any)
+	for field, value := range fields {
+		names, isKnown := known[field]
+		if !isKnown || !isZero(value) {
+			return false
+		}
+		parts, _ := value.(map[string]any)
+		for name := range parts {
+			if !slices.Contains(names, name) {
+				return false
+			}
+		}
+	}
+	return ok || status == nil
 }
 
 // granularEmpty are fields that normalisation leaves behind empty (S4.2) and

@@ -58,6 +58,9 @@ type claim struct {
 	// want is the manifest without what says which object it is: nobody owns
 	// that.
 	want map[string]any
+	// status is that of a definition's manifest, which the server does not
+	// set but reads all the same; nil if there is none.
+	status any
 	// owned is the managed fields entry, raw and decoded.
 	raw   []byte
 	owned map[string]any
@@ -88,6 +91,7 @@ func (r Rules) claim(desired, live *unstructured.Unstructured) (*claim, bool) {
 	if _, kept := c.owned["f:status"]; !kept && utils.IsCRD(desired) {
 		// The server ignores a CRD's status outside its subresource, and
 		// normalisation keeps it (S4.6).
+		c.status = c.want["status"]
 		delete(c.want, "status")
 	}
 	return c, true

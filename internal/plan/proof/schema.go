@@ -76,6 +76,12 @@ func typedPair(c *claim, desired *unstructured.Unstructured, have map[string]any
 	for key, value := range c.want {
 		applied[key] = value
 	}
+	if c.status != nil {
+		// It is refused like any other part that does not fit.
+		if _, err := types.ObjectToTyped(desired); err != nil {
+			return nil, nil, false
+		}
+	}
 	patch, err := types.ObjectToTyped(&unstructured.Unstructured{Object: applied})
 	if err != nil {
 		return nil, nil, false
