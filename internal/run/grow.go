@@ -253,6 +253,7 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 		}
 		return nil, r.unbuilt(n, r.failuresOf(ctx, "substitute", n, err))
 	}
+	n.rendered = nil // of thousands of objects there need not be two
 	if n.sum, err = build.Digest(objects); err != nil {
 		return nil, r.unbuilt(n, r.failuresOf(ctx, "build", n, err))
 	}
