@@ -105,7 +105,7 @@ func (b *builder) recall() (result Result, ok bool) {
 	if !found {
 		return Result{}, false
 	}
-	same(b.source, looks) // for what the tree tells of those who look
+	replay(b.source, looks)
 	return result, true
 }
 

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
+	"strings"
 )
 
 // A build is a function of what it asks of its tree: does this name exist, what
@@ -32,7 +34,10 @@ type look struct {
 	Content string `json:"c,omitempty"`
 }
 
-const none = "none"
+const (
+	none = "none"
+	file = "file"
+)
 
 // identified is implemented by trees that know what a file holds without reading
 // it. Files of equal ids, in any tree, have equal content; "" says that the
@@ -163,7 +168,14 @@ func same(tree fs.FS, looks []look) bool {
 	r := newRecorder(tree)
 	asked := r.record()
 	for _, l := range looks {
-		if l.Stat != "" {
+		if l.Content != "" {
+			r.at(l.Path).Content = r.content(l.Path)
+		}
+		switch {
+		case l.Stat == "":
+		case l.Stat == file && l.Content != none && !strings.HasPrefix(r.at(l.Path).Content, hashed):
+			r.at(l.Path).Stat = file // nothing else has an id
+		default:
 			_, _ = fs.Stat(asked, l.Path) // what comes of it is in r
 		}
 		if l.Lstat != "" {
@@ -172,14 +184,28 @@ func same(tree fs.FS, looks []look) bool {
 		if l.Names != "" {
 			_, _ = fs.ReadDir(asked, l.Path)
 		}
-		if l.Content != "" {
-			r.at(l.Path).Content = r.content(l.Path)
-		}
 		if r.err != nil || *r.at(l.Path) != l {
 			return false
 		}
 	}
 	return true
+}
+
+// replay looks where a build would have looked, for what the tree makes of being
+// looked at: it takes note of what is asked for in vain, and of the folders that
+// are gone through.
+func replay(tree fs.FS, looks []look) {
+	through := map[string]bool{}
+	for _, l := range looks {
+		folder := path.Dir(l.Path)
+		if l.Stat == none || l.Content == none || l.Stat != "" && !through[folder] {
+			_, _ = fs.Stat(tree, l.Path) // it is known what there is
+			through[folder] = true
+		}
+		if l.Names != "" {
+			_, _ = fs.ReadDir(tree, l.Path)
+		}
+	}
 }
 
 // content is the id of a file's content, got without reading it if possible.
@@ -203,9 +229,12 @@ func contentID(tree fs.FS, name string, data []byte) (string, error) {
 	return digest(data), nil
 }
 
+// hashed begins the ids that are digests, of trees that know none.
+const hashed = "sha256:"
+
 func digest(data []byte) string {
 	sum := sha256.Sum256(data)
-	return "sha256:" + hex.EncodeToString(sum[:])
+	return hashed + hex.EncodeToString(sum[:])
 }
 
 func kind(info fs.FileInfo) string {
@@ -215,7 +244,7 @@ func kind(info fs.FileInfo) string {
 	case info.IsDir():
 		return "folder"
 	case info.Mode().IsRegular():
-		return "file"
+		return file
 	}
 	return "other"
 }
