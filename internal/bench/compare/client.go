@@ -52,3 +52,9 @@ type limited interface {
 	client
 	meets(situation) bool
 }
+
+// fitting is a client that is not measured with every shape.
+type fitting interface {
+	client
+	fits(shape string) bool
+}

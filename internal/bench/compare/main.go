@@ -72,7 +72,7 @@ func command(ctx context.Context, args []string, out, progress io.Writer) error 
 	flags.Float64Var(&c.scale, "scale", 1, "shrink the shapes, such as 0.05 to see whether all works")
 	flags.IntVar(&c.rounds, "rounds", 1, "measure everything so often; the table has medians")
 	flags.StringVar(&shapes, "shapes", usual, "which shapes, with commas: chain, layers, wide, big, huge")
-	flags.StringVar(&clients, "clients", "", "which clients beside raw, with commas: sluice, ssa-4, ssa-32, kubectl (default all)")
+	flags.StringVar(&clients, "clients", "", "which clients beside raw, with commas: sluice, sluice-cache, ssa-4, ssa-32, kubectl (default all)")
 	flags.BoolVar(&c.long, "long", false, "measure the kubectl loop in all situations, not only in the first two")
 	flags.StringVar(&c.json, "json", "", "also write the report as JSON to this `file`")
 	flags.StringVar(&c.program, "sluice", "", "the sluice `binary` to measure (default one built from this tree)")
@@ -145,7 +145,7 @@ func measure(ctx context.Context, c config, progress io.Writer) (*Report, error)
 	if report.Versions, err = s.version(ctx); err != nil {
 		return nil, err
 	}
-	all := []client{raw{}, s, stock{4}, stock{32}}
+	all := []client{raw{}, s, cached{s}, stock{4}, stock{32}}
 	k, version, err := newKubectl(ctx, dir, c.long)
 	if err != nil {
 		report.Missing = append(report.Missing, "the kubectl loop, because "+err.Error())

@@ -66,9 +66,15 @@ func (c *comparison) shape(ctx context.Context, s shape) (Shape, error) {
 		return Shape{}, err
 	}
 	found.BuildSeconds = took.Seconds()
+	var clients []client
+	for _, client := range c.clients {
+		if f, ok := client.(fitting); !ok || f.fits(s.name) {
+			clients = append(clients, client)
+		}
+	}
 	all := samples{}
 	for range c.rounds {
-		for _, client := range c.clients {
+		for _, client := range clients {
 			if err := c.client(ctx, client, h, dir, all); err != nil {
 				return Shape{}, fmt.Errorf("%s: %w", client.name(), err)
 			}
@@ -79,7 +85,7 @@ func (c *comparison) shape(ctx context.Context, s shape) (Shape, error) {
 		situations = append(situations, state.situation)
 	}
 	var names []string
-	for _, client := range c.clients {
+	for _, client := range clients {
 		names = append(names, client.name())
 	}
 	found.Measurements = all.measurements(situations, names)
@@ -165,7 +171,7 @@ func (c *comparison) pass(ctx context.Context, client client, h *history, dir st
 				told += fmt.Sprintf("; gates opened within %s (p50 / p99 of %d)", latency(got.gates), len(got.gates))
 			}
 		}
-		c.say("  %-7s  %-23s  %s", client.name(), state.situation, told)
+		c.say("  %-12s  %-23s  %s", client.name(), state.situation, told)
 		took = append(took, got)
 	}
 	return took, nil

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -60,6 +61,20 @@ func TestBudgets(t *testing.T) {
 		"wide, peak memory of all situations; –; 251 MB; 250 MB; broken",
 		"`sluice version`; –; 51 ms; 50 ms; broken",
 		"size of the stripped binary; –; 52 MB; 90 MB; kept",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	r.Shapes[0].Name = "big"
+	r.Shapes[0].Measurements = append(r.Shapes[0].Measurements, Measurement{Situation: unchanged, Client: "sluice-cache", Seconds: 2, PeakBytes: 260e6})
+	got = nil
+	for _, b := range r.budgets()[:3] {
+		got = append(got, fmt.Sprintf("%s; %s; %s; %s; %v", b.work, b.compared, b.found, b.limit, b.kept))
+	}
+	want = []string{
+		"big, first install; kustomize's own build + 2 × raw: 16.8 s; 12.0 s = 0.71 ×; 1.0 ×; true",
+		"big, unchanged, from a cache of builds; raw's first install: 8.00 s; 2.00 s = 0.25 ×; 0.4 ×; true",
+		"big, peak memory of all situations; –; 260 MB; 250 MB; false",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s\nwant %s", strings.Join(got, "\n"), strings.Join(want, "\n"))
