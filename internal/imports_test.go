@@ -65,10 +65,12 @@ var rules = map[string]rule{
 	"inventory":        {internal: []string{"flux"}, external: []string{ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "pruning is only as right as this, so it is tested as sets"},
 	"gate":             {internal: []string{"flux", "inventory"}, external: []string{"github.com/fluxcd/pkg/runtime/cel", "github.com/google/cel-go", fluxapi, kustomizeAPI, apimachinery}, why: "what a readyExpr sees is made up in one place"},
 	"prune":            {internal: []string{"flux", "inventory", "retry"}, external: []string{"golang.org/x/sync/errgroup", ssa, cliutils, fluxapi, kustomizeAPI, runtimeC, clientgo, apimachinery, k8sapi}, why: "what is removed, and why, is decided in one place"},
+	"owned":            {internal: []string{"flux"}, external: []string{runtimeC, clientgo, apimachinery, "golang.org/x/sync/errgroup"}, why: "what a Kustomization has applied is found by the owner labels in one place"},
+	"status":           {internal: []string{"report"}, why: "what status tells is data and text, and asks no cluster"},
 	"planfile":         {why: "the form of a saved plan, and what makes two the same: pure values"},
 	"lock":             {internal: []string{"retry"}, external: []string{runtimeC, clientgo, apimachinery, k8sapi}, why: "one run of a root at a time"},
 	"run": {
-		internal: []string{"apply", "build", "cache", "cluster", "discover", "event", "flux", "gate", "graph", "health", "inventory", "lock", "plan", "plan/proof", "planfile", "prune", "retry", "schedule", "source", "substitute"},
+		internal: []string{"apply", "build", "cache", "cluster", "discover", "event", "flux", "gate", "graph", "health", "inventory", "lock", "owned", "plan", "plan/proof", "planfile", "prune", "retry", "schedule", "source", "status", "substitute"},
 		external: []string{fluxapi, runtimeC, apimachinery}, why: "one run for one commit; it knows the whole and never prints",
 	},
 	"export":          {internal: []string{"flux"}, external: []string{apimachinery, "sigs.k8s.io/yaml"}, why: "what leaves as text: Secrets are masked in one place"},
@@ -82,7 +84,7 @@ var rules = map[string]rule{
 	"report/diagram":  {internal: []string{"report"}, why: "one way to draw the graph, for reports and by itself"},
 	"report/markdown": {internal: []string{"event", "report", "report/diagram"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"apply", "cluster", "event", "export", "health", "planfile", "prune", "redact", "report", "report/*", "run", "source", "substitute"},
+		internal: []string{"apply", "cluster", "event", "export", "health", "planfile", "prune", "redact", "report", "report/*", "run", "source", "status", "substitute"},
 		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }

@@ -12,6 +12,7 @@ func main() {
 	ctx, stop := cli.Signals(context.Background())
 	code := cli.Main(ctx, os.Args, cli.System{
 		Getenv: os.Getenv,
+		Stdin:  os.Stdin,
 		Stdout: os.Stdout,
 		Stderr: os.Stderr,
 	})

@@ -19,10 +19,12 @@ import (
 const exitUsage = 64
 
 // System is what the process gives to the command line. Getenv looks up the
-// environment; Stdout and Stderr are the standard streams. Main owns none of
-// them.
+// environment; Stdin, Stdout and Stderr are the standard streams. Stdin is only
+// read where it is a terminal and the user has to confirm something; it may be nil.
+// Main owns none of them.
 type System struct {
 	Getenv         func(string) string
+	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
@@ -93,7 +95,7 @@ func printError(w io.Writer, err error, hints ...string) {
 func newApp(sys System, code *int) *cli.App {
 	cli.VersionPrinter = nil
 	commands := []*cli.Command{runCommand(sys, code), checkCommand(sys, code), planCommand(sys, code),
-		buildCommand(sys, code), graphCommand(sys, code), versionCommand(sys)}
+		buildCommand(sys, code), graphCommand(sys, code), statusCommand(sys, code), destroyCommand(sys, code), versionCommand(sys)}
 	for _, c := range commands {
 		c.HideHelpCommand = true
 		c.OnUsageError = func(_ *cli.Context, err error, _ bool) error { return badFlag(c.Name, err) }

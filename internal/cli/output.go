@@ -35,6 +35,7 @@ type output struct {
 	noColor bool
 	live    report.LiveOptions
 	reports []reportFile
+	asks    bool // the user has to confirm
 	sys     System
 }
 
@@ -52,7 +53,7 @@ var reportFormats = map[string]func(io.Writer, report.Summary) error{
 // parseOutput turns the flags about output into a value.
 func parseOutput(c *cli.Context, sys System, p place) (output, error) {
 	command := c.Command.Name
-	out := output{format: c.String("output"), log: sys.Stdout, sys: sys, live: report.LiveOptions{Verbose: c.Bool("verbose"), Quiet: c.Bool("quiet")}}
+	out := output{format: c.String("output"), log: sys.Stdout, sys: sys, asks: asks(c), live: report.LiveOptions{Verbose: c.Bool("verbose"), Quiet: c.Bool("quiet")}}
 	if out.format == "" {
 		// Standard output is for what was asked for.
 		out.format, out.log = "text", sys.Stderr
@@ -164,7 +165,8 @@ func writeFile(path string, text []byte, mode os.FileMode) error {
 	return os.Rename(f.Name(), path)
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+// isTerminal says so of a stream.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -29,6 +29,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return run.Options{}, usagef(command, format, args...)
 	}
 	names := c.Args().Slice()
+	ofRoot := command == "status" || command == "destroy"
 	if len(names) > 0 && c.Command.ArgsUsage == "" {
 		return bad("%s takes no arguments, got %q", command, names[0])
 	}
@@ -37,6 +38,13 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 			return bad("%q is no name of a Kustomization: NAME or NAMESPACE/NAME is wanted, flags before it", name)
 		}
 	}
+	root := ""
+	if ofRoot && len(names) > 0 {
+		if len(names) > 1 {
+			return bad("%s takes one root, got %q", command, names)
+		}
+		root, names = names[0], nil
+	}
 	has := func(flag string) bool {
 		return slices.ContainsFunc(c.Command.Flags, func(f cli.Flag) bool { return f.Names()[0] == flag })
 	}
@@ -44,6 +52,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		Command: run.Command(command), Names: names,
 		KeepOpen: command == "check" || command == "graph" || c.Bool("keep-open"), AppliedOnly: c.Bool("applied-only"),
 		HideSecrets: has("show-secrets") && !c.Bool("show-secrets"), DetailedExitCode: c.Bool("detailed-exitcode"),
+		Root: root, RepoChosen: command == "status" && remote(c.String("repo")), NoHealth: c.Bool("no-health"), Drift: c.Bool("drift"),
+		Repair: c.Bool("repair"), OverwriteNewer: c.Bool("overwrite-newer"), DryRun: c.Bool("dry-run"), IfExists: c.Bool("if-exists"),
 		Version: Version(), RunURL: p.runURL, Actor: p.actor, Identity: identity(),
 		Source: source.Options{Repo: c.String("repo"), Revision: c.String("revision"), Name: p.branch},
 		Path:   c.String("path"),
@@ -67,7 +77,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		AllowRollback:              c.Bool("allow-rollback"), AllowEmpty: c.Bool("allow-empty"),
 		AllowDelete: each(c, "allow-delete"), MaxPrune: c.Int("max-prune"), LockWait: c.Duration("lock-wait"),
 	}
-	if remote(o.Source.Repo) && o.Source.Revision == "" && p.serves(o.Source.Repo) {
+	if remote(o.Source.Repo) && !ofRoot && o.Source.Revision == "" && p.serves(o.Source.Repo) {
 		o.Source.Revision = p.commit
 	}
 	switch {
@@ -103,8 +113,8 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 			return bad("--wait: %v", err)
 		}
 	}
-	switch o.Precedence = substitute.Precedence(c.String("substitute-precedence")); o.Precedence {
-	case substitute.InlineFirst, substitute.FromFirst:
+	switch o.Precedence = substitute.Precedence(c.String("substitute-precedence")); {
+	case o.Precedence == substitute.InlineFirst, o.Precedence == substitute.FromFirst, !has("substitute-precedence"):
 	default:
 		return bad("--substitute-precedence is inline or from, got %q", o.Precedence)
 	}

@@ -75,11 +75,11 @@ func execute(ctx context.Context, o run.Options, out output, sys System) (outcom
 	secrets.Learn(o.Source.Auth.Token, o.Source.Auth.Password, o.Source.Auth.Passphrase, string(o.Source.Auth.SSHKey))
 	fold := report.NewFold()
 	stream, stop := out.open(secrets)
-	outcome = run.Run(ctx, o, run.Sinks{
-		Events: secrets.Sink(event.Tee(stream, fold)),
-		Learn:  secrets.Learn,
-		Public: secrets.Public,
-	})
+	sinks := run.Sinks{Events: secrets.Sink(event.Tee(stream, fold)), Learn: secrets.Learn, Public: secrets.Public}
+	if out.asks {
+		sinks.Confirm = confirm(sys, stream)
+	}
+	outcome = run.Run(ctx, o, sinks)
 	code = outcome.ExitCode
 	if err := stop(); err != nil {
 		printError(sys.Stderr, fmt.Errorf("the log could not be written: %w", err))

@@ -52,7 +52,7 @@ import (
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"sluice": func() {
 		ctx, stop := cli.Signals(context.Background())
-		code := cli.Main(ctx, os.Args, cli.System{Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr})
+		code := cli.Main(ctx, os.Args, cli.System{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
 		stop()
 		os.Exit(code)
 	}})

@@ -25,8 +25,11 @@ func (At) sealed() {}
 // RunStarted opens every run.
 type RunStarted struct {
 	At
-	// Command is "run", "plan", "check", "build" or "graph".
+	// Command is "run", "plan", "check", "build", "graph", "status" or
+	// "destroy".
 	Command string `json:"command"`
+	// DryRun is set if a command that writes was to write nothing.
+	DryRun bool `json:"dryRun,omitempty"`
 	// Version is sluice's own version.
 	Version string `json:"version"`
 	// Repo is what the user asked for: a path or a URL without
@@ -307,6 +310,8 @@ const (
 	// it was not to be applied.
 	ResultPlanned Result = "planned"
 	ResultValid   Result = "valid"
+	// ResultDestroyed: all of it is gone that was to go.
+	ResultDestroyed Result = "destroyed"
 )
 
 // NodeFinished ends a Kustomization.
@@ -367,6 +372,8 @@ const (
 	// VerdictValid: everything builds and fits together (0). Nothing is
 	// said about a cluster.
 	VerdictValid Verdict = "valid"
+	// VerdictDestroyed: all that was to go is gone (0).
+	VerdictDestroyed Verdict = "destroyed"
 	// VerdictCancelled: stopped by a signal (130, 143).
 	VerdictCancelled Verdict = "cancelled"
 )

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sort"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -54,13 +53,10 @@ func NewClusterStore(c Client, namespace string) *ClusterStore {
 // reported together.
 func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 	doing := fmt.Sprintf("read the records of root %q", root)
-	var list corev1.ConfigMapList
-	err := s.client.List(ctx, &list, client.InNamespace(s.namespace), client.MatchingLabels{ManagedByLabel: ManagedBy},
-		client.HasLabels{KindLabel})
+	list, err := s.list(ctx, doing)
 	if err != nil {
-		return nil, Access(err, doing, "list", configMaps, s.namespace)
+		return nil, err
 	}
-	sort.Slice(list.Items, func(i, j int) bool { return list.Items[i].Name < list.Items[j].Name })
 	state := newState()
 	var errs []error
 	for i := range list.Items {

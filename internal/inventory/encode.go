@@ -426,7 +426,7 @@ func (e *DamagedError) Unwrap() error { return e.Err }
 
 // Hint says what to do.
 func (e *DamagedError) Hint() string {
-	return "restore the ConfigMap from a backup; or delete it, and what left Git since its last run stays in the cluster"
+	return "rebuild it from what is in the cluster: sluice status --repair"
 }
 
 func idString(id flux.ID) string {

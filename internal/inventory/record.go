@@ -26,6 +26,9 @@ const (
 	Failed    Result = "failed"
 	Unhealthy Result = "unhealthy"
 	Cancelled Result = "cancelled"
+	// Destroying stands from the first write of a destroy on; Destroyed is a root of which all is gone that may go.
+	Destroying Result = "destroying"
+	Destroyed  Result = "destroyed"
 )
 
 // Flux's words for the status of a snapshot (S1.15).

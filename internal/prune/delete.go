@@ -76,6 +76,10 @@ type Options struct {
 	// Report, if not nil, is told each result when it is known, in the order in which Delete returns them or, for objects that are
 	// waited for, after that. It is never called concurrently.
 	Report func(Result)
+	// Begin and Done, if not nil, are called before each deletion and after it, with its results, from the goroutine that called
+	// Delete.
+	Begin func(Deletion)
+	Done  func(Deletion, []Result)
 }
 
 // Delete deletes, one Kustomization after the other in the order given, objects of one kind concurrently, kinds in the reverse of
@@ -91,8 +95,14 @@ type Options struct {
 func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, error) {
 	w := &deleting{deletions: deletions, report: o.Report, own: o.Own, hanging: map[flux.ID]string{}}
 	for i, d := range deletions {
+		if o.Begin != nil {
+			o.Begin(d)
+		}
 		results := w.one(ctx, i, d, o.Client)
 		w.results = append(w.results, results...)
+		if o.Done != nil {
+			o.Done(d, results)
+		}
 	}
 	var errs []error
 	for _, r := range w.results {

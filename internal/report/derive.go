@@ -45,7 +45,7 @@ func images(s *Summary) []Image {
 			}
 		}
 	}
-	if s.Command == "plan" {
+	if s.Preview() {
 		if s.Planned != nil {
 			for _, o := range s.Planned.Changes {
 				collect(o)

@@ -52,6 +52,7 @@ func (f *Fold) Emit(e event.Event) {
 	switch e := e.(type) {
 	case event.RunStarted:
 		f.s.Command, f.s.Sluice, f.s.Started, f.s.RunURL, f.s.Actor = e.Command, e.Version, e.Time.UTC(), e.RunURL, e.Actor
+		f.s.DryRun = e.DryRun
 		f.s.Source.Repo, f.s.Source.Path = e.Repo, e.Path
 	case event.SourceOpened:
 		f.s.Source = Source{Repo: f.s.Source.Repo, URL: e.URL, Path: e.Path, Revision: e.Revision, Commit: e.Commit,
@@ -292,7 +293,7 @@ func (f *Fold) Summary() Summary {
 	s.Graph = f.graph()
 	s.Counts = total(s.Rows, s.Prune)
 	s.Changed = s.Counts.Created+s.Counts.Configured+s.Counts.Recreated+s.Counts.Deleted > 0
-	if s.Command == "plan" && s.Planned != nil {
+	if s.Preview() && s.Planned != nil {
 		p := s.Planned
 		s.Changed = p.Create+p.Configure+p.Recreate+p.Delete+p.Later > 0 || slices.ContainsFunc(f.found, func(r *Row) bool { return r.Deferred != "" })
 	}
@@ -304,14 +305,17 @@ func (f *Fold) Summary() Summary {
 	return s
 }
 
-// outcome is the verdict, with "live" and "planned" told apart by what changed.
+// outcome is the verdict, with those told apart that may be without any change.
 func outcome(v event.Verdict, changed bool) Outcome {
-	switch {
-	case v == "":
+	switch v {
+	case "":
 		return OutcomeRunning
-	case v == event.VerdictValid || (v == event.Live || v == event.VerdictPlanned) && changed:
+	case event.VerdictValid:
 		return OutcomeSuccess
-	case v == event.Live || v == event.VerdictPlanned:
+	case event.Live, event.VerdictPlanned, event.VerdictDestroyed:
+		if changed {
+			return OutcomeSuccess
+		}
 		return OutcomeNoChanges
 	}
 	return Outcome(v)

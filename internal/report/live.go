@@ -80,6 +80,13 @@ func (l *Live) Row(id string) Row {
 	for _, o := range r.Objects {
 		r.Counts.add(o.Action)
 	}
+	if p := l.fold.s.Prune; p != nil {
+		for _, o := range p.Objects {
+			if o.Node == id {
+				r.Counts.add(o.Action)
+			}
+		}
+	}
 	r.Objects = cloneObjects(r.Objects)
 	return r
 }
@@ -143,6 +150,9 @@ func (l *Live) progress(e event.Event) []Line {
 		// The line at the end names the first few; if there are more, each
 		// gets its own, since what was deleted must not be guessed.
 		p := l.fold.prune()
+		if l.fold.s.Command == "destroy" {
+			return l.destroyed(e.Change)
+		}
 		if verbose || e.Action == event.Kept || p.Planned > maxDeletedNames && len(p.Objects) <= maxDeletedLines {
 			return []Line{l.named("  ", "prune", withReason(string(e.Action)+" "+e.Object, e.Reason), Plain)}
 		}
@@ -155,11 +165,21 @@ func (l *Live) progress(e event.Event) []Line {
 // header names what is delivered where, and what is there now.
 func (l *Live) header() string {
 	s := &l.fold.s
+	if s.Command == "destroy" {
+		text := "destroy " + target(s)
+		if s.Cluster.Previous != "" {
+			text += " (live: " + ShortRevision(s.Cluster.Previous) + ")"
+		}
+		return text
+	}
 	return fmt.Sprintf("%s · %s → %s (%s)", s.Source.Path, ShortRevision(s.Source.Revision), ClusterName(s.Cluster), RelationText(s.Cluster))
 }
 
 func (l *Live) plan() []Line {
 	p := l.fold.s.Planned
+	if l.fold.s.Command == "destroy" {
+		return l.condemned(p)
+	}
 	text := fmt.Sprintf("%s, %s: %s", count(len(l.fold.found), "Kustomization"), count(p.objects(), "object"), p)
 	deferred := 0
 	for _, r := range l.fold.found {
@@ -279,11 +299,11 @@ func (l *Live) health(e event.ObjectHealth) []Line {
 func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 	r := l.Row(e.Node)
 	text := RowText(&r, l.fold.name)
-	if c := l.fold.s.Command; c == "graph" || c == "plan" && l.fold.s.Planned != nil {
+	if c := l.fold.s.Command; c == "graph" || c == "status" || l.fold.s.Preview() && l.fold.s.Planned != nil {
 		return nil // it is in the picture, or in the plan
 	}
 	switch e.Result {
-	case event.Ready:
+	case event.Ready, event.ResultDestroyed:
 		return []Line{l.timed(l.node("✓ ", e.Node, text, Good), e.Duration)}
 	case event.Failed, event.Unhealthy:
 		return []Line{l.timed(l.node("✗ ", e.Node, text, Bad), e.Duration)}
@@ -308,6 +328,9 @@ func (l *Live) nodeFinished(e event.NodeFinished) []Line {
 }
 
 func (l *Live) pruneFinished(e event.PruneFinished) []Line {
+	if l.fold.s.Command == "destroy" {
+		return nil // each Kustomization has told its part
+	}
 	var c Counts
 	var deleted []string
 	for _, o := range l.fold.prune().Objects {
@@ -381,11 +404,11 @@ func (l *Live) DetailTitle(id string) string {
 func (l *Live) finished() []Line {
 	l.done = true
 	s := l.fold.Summary()
-	if (s.Command == "build" || s.Command == "graph") && s.Result == OutcomeSuccess {
+	if (s.Command == "build" || s.Command == "graph" || s.Command == "status") && s.Result == OutcomeSuccess {
 		return nil // what was asked for is its own answer
 	}
 	var lines []Line
-	if !l.options.Quiet && (s.Changed && s.Command != "plan" || s.Result == OutcomeFailed || s.Result == OutcomeUnhealthy) {
+	if !l.options.Quiet && s.Command != "destroy" && (s.Changed && !s.Preview() || s.Result == OutcomeFailed || s.Result == OutcomeUnhealthy) {
 		lines = append(append([]Line{{}}, TableLines(&s)...), Line{})
 	}
 	return append(lines, VerdictLines(&s)...)

@@ -33,8 +33,8 @@ var vocabularies = map[reflect.Type][]string{
 	reflect.TypeFor[event.Level]():    {"info", "warning"},
 	reflect.TypeFor[event.Action](): {"create", "configure", "recreate", "delete", "later",
 		"created", "configured", "recreated", "unchanged", "skipped", "deleted", "kept"},
-	reflect.TypeFor[event.Result]():  {"ready", "failed", "unhealthy", "not-run", "suspended", "excluded", "cancelled", "planned", "valid"},
-	reflect.TypeFor[event.Verdict](): {"live", "failed", "invalid", "refused", "unhealthy", "planned", "valid", "cancelled"},
+	reflect.TypeFor[event.Result]():  {"ready", "failed", "unhealthy", "not-run", "suspended", "excluded", "cancelled", "planned", "valid", "destroyed"},
+	reflect.TypeFor[event.Verdict](): {"live", "failed", "invalid", "refused", "unhealthy", "planned", "valid", "destroyed", "cancelled"},
 }
 
 func words[T ~string](list []T) []string {
@@ -272,7 +272,7 @@ func TestVocabulariesAreComplete(t *testing.T) {
 		}
 	}
 	for _, verdict := range want["Verdict"] {
-		success := []event.Verdict{event.Live, event.VerdictPlanned, event.VerdictValid}
+		success := []event.Verdict{event.Live, event.VerdictPlanned, event.VerdictValid, event.VerdictDestroyed}
 		if !slices.Contains(success, event.Verdict(verdict)) && !slices.Contains(report.Outcomes(), report.Outcome(verdict)) {
 			t.Errorf("verdict %q is no outcome", verdict)
 		}

@@ -31,6 +31,7 @@ type Stream struct {
 
 	mu     sync.Mutex
 	queue  []event.Event
+	flush  []chan struct{} // closed when what was queued before is written
 	closed bool
 	wake   chan struct{}
 	done   chan struct{}
@@ -71,6 +72,20 @@ func (s *Stream) Close() error {
 	return s.renderer.Err()
 }
 
+// Flush waits until everything is written that was emitted before.
+func (s *Stream) Flush() {
+	written := make(chan struct{})
+	s.mu.Lock()
+	closed := s.closed
+	s.flush = append(s.flush, written)
+	s.mu.Unlock()
+	if closed {
+		return // Close waits
+	}
+	s.signal()
+	<-written
+}
+
 func (s *Stream) signal() {
 	select {
 	case s.wake <- struct{}{}:
@@ -100,14 +115,17 @@ func (s *Stream) loop() {
 func (s *Stream) drain() bool {
 	for {
 		s.mu.Lock()
-		events, closed := s.queue, s.closed
-		s.queue = nil
+		events, closed, flush := s.queue, s.closed, s.flush
+		s.queue, s.flush = nil, nil
 		s.mu.Unlock()
-		if len(events) == 0 {
-			return closed
-		}
 		for _, e := range events {
 			s.write(s.renderer.Event(e))
+		}
+		for _, written := range flush {
+			close(written)
+		}
+		if len(events) == 0 {
+			return closed
 		}
 	}
 }

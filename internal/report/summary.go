@@ -18,8 +18,8 @@ const Version = 1
 // have it.
 type Outcome string
 
-// The outcomes. The verdicts "live" and "planned" are told apart by whether
-// something changed, or would; "valid" is a success. Every other verdict is an
+// The outcomes. The verdicts "live", "planned" and "destroyed" are told apart by
+// whether something changed, or would; "valid" is a success. Every other verdict is an
 // outcome of its own.
 const (
 	OutcomeRunning   Outcome = "running"
@@ -58,11 +58,12 @@ const (
 	Cancelled = State(event.Cancelled)
 	Planned   = State(event.ResultPlanned)
 	Valid     = State(event.ResultValid)
+	Destroyed = State(event.ResultDestroyed)
 )
 
 // States lists all states.
 func States() []State {
-	return []State{Pending, Running, Waiting, Retrying, Ready, Failed, Unhealthy, NotRun, Suspended, Excluded, Cancelled, Planned, Valid}
+	return []State{Pending, Running, Waiting, Retrying, Ready, Failed, Unhealthy, NotRun, Suspended, Excluded, Cancelled, Planned, Valid, Destroyed}
 }
 
 // Seconds is a duration that JSON shows as a number of seconds with at most
@@ -96,11 +97,13 @@ type Summary struct {
 	Version int `json:"version"`
 	// Version of sluice.
 	Sluice string `json:"sluice"`
-	// What was asked for: `run`, `plan`, `check`, `build` or `graph`.
+	// What was asked for: `run`, `plan`, `check`, `build`, `graph`, `status` or `destroy`.
 	Command string `json:"command"`
+	// Whether a command that writes was to write nothing: `destroy --dry-run`.
+	DryRun bool `json:"dryRun,omitempty"`
 	// How it ended, in one word; `running` in a report that was written before the end.
 	Result Outcome `json:"result"`
-	// Whether anything was changed in the cluster; for `plan`, whether anything would be.
+	// Whether anything was changed in the cluster; for `plan` and `destroy --dry-run`, whether anything would be.
 	Changed bool `json:"changed"`
 	// The exit code of the process.
 	ExitCode int `json:"exitCode"`
@@ -505,6 +508,9 @@ func (s *Summary) Name(id string) string {
 	}
 	return id
 }
+
+// Preview reports whether the command only tells what another would do.
+func (s *Summary) Preview() bool { return s.Command == "plan" || s.DryRun }
 
 // Done reports whether the run has come to its end.
 func (s *Summary) Done() bool { return s.Result != OutcomeRunning }

@@ -16,7 +16,8 @@ const (
 )
 
 // Label is the verdict in capitals: LIVE, NOT LIVE, REFUSED, CANCELLED, for what
-// is not meant to be live PLAN, VALID or INVALID, and RUNNING while it is open.
+// is not meant to be live PLAN, VALID, INVALID, DESTROYED or NOT DESTROYED, and
+// RUNNING while it is open.
 func (s *Summary) Label() string {
 	switch s.Result {
 	case OutcomeRunning:
@@ -28,21 +29,26 @@ func (s *Summary) Label() string {
 	}
 	success := s.Result == OutcomeSuccess || s.Result == OutcomeNoChanges
 	switch {
-	case s.Command == "plan" && success:
+	case s.Preview() && success:
 		return "PLAN"
 	case s.Command != "run" && s.Result == OutcomeInvalid:
 		return "INVALID"
 	case s.offline() && success:
 		return "VALID"
+	case s.Command == "destroy" && success:
+		return "DESTROYED"
+	case s.Command == "destroy":
+		return "NOT DESTROYED"
 	case success:
 		return "LIVE"
 	}
 	return "NOT LIVE"
 }
 
-// offline reports whether the command judges the repository alone.
+// offline reports whether the command is not about bringing something into a
+// cluster: it judges the repository alone, or tells what is there.
 func (s *Summary) offline() bool {
-	return s.Command == "check" || s.Command == "build" || s.Command == "graph"
+	return s.Command == "check" || s.Command == "build" || s.Command == "graph" || s.Command == "status"
 }
 
 // headline is the verdict in one sentence, without its label.
@@ -66,6 +72,9 @@ func headline(s *Summary) string {
 		if !s.Changed {
 			return text + "nothing was changed"
 		}
+		if s.Command == "destroy" {
+			return text + target(s) + " is only partly destroyed"
+		}
 		return text + target(s) + " is only partly applied"
 	}
 	return failureHeadline(s)
@@ -73,8 +82,11 @@ func headline(s *Summary) string {
 
 func successHeadline(s *Summary) string {
 	what, unchanged := s.Counts.String(), s.Counts.Unchanged
-	if s.Command == "plan" && s.Planned != nil {
+	if s.Preview() && s.Planned != nil {
 		what, unchanged = s.Planned.String(), s.Planned.Unchanged
+	}
+	if s.Command == "destroy" {
+		return destroyedHeadline(s)
 	}
 	if s.offline() {
 		built := 0
@@ -92,6 +104,25 @@ func successHeadline(s *Summary) string {
 	}
 	if s.Result == OutcomeSuccess && s.Slowest != nil {
 		text += fmt.Sprintf("; the %s of %s took %s", s.Slowest.Part, s.Name(s.Slowest.Node), s.Slowest.Duration)
+	}
+	return text
+}
+
+// destroyedHeadline says what is gone, or would be.
+func destroyedHeadline(s *Summary) string {
+	what := joinCounts([]counted{{s.Counts.Deleted, "deleted"}, {s.Counts.Kept, "kept"}})
+	if s.Preview() && s.Planned != nil {
+		what = prunedText(s.Planned.Changes)
+	}
+	if what == "" {
+		what = "nothing to delete"
+	}
+	text := fmt.Sprintf("%s in %s", what, s.Duration)
+	if s.Cluster != nil {
+		text = target(s) + ": " + text
+	}
+	if s.Preview() {
+		text += "; nothing was written"
 	}
 	return text
 }
@@ -152,6 +183,8 @@ func failureHeadline(s *Summary) string {
 func failureTitle(s *Summary, f Failure) string {
 	text := FailureText(f)
 	switch {
+	case f.Phase == "prune" && s.Command == "destroy":
+		return text
 	case f.Phase == "prune":
 		return "pruning failed: " + text
 	case f.Phase == "record":
@@ -338,6 +371,7 @@ func StateLines(s *Summary) []Line {
 		notRun = append(notRun, text)
 	}
 	switch {
+	case s.Command == "destroy": // it is what is told
 	case s.Prune != nil && (!s.Prune.Done || len(s.Prune.Failures) > 0):
 		notRun = append(notRun, "pruning did not get to its end")
 	case !s.Pruned && s.Prune == nil:
@@ -359,7 +393,7 @@ func cancelledLines(s *Summary) []Line {
 	for i := range s.Rows {
 		r := &s.Rows[i]
 		switch {
-		case r.State == Ready:
+		case r.State == Ready, r.State == Destroyed:
 			done = append(done, r.Name)
 		case r.State == Cancelled && r.begun:
 			flight = append(flight, fmt.Sprintf("%s (%s)", r.Name, Progress(r)))
@@ -373,7 +407,11 @@ func cancelledLines(s *Summary) []Line {
 		}
 		return List(list, 10)
 	}
-	lines := []Line{field("applied", none(done)), field("in flight", none(flight))}
+	label := "applied"
+	if s.Command == "destroy" {
+		label = "destroyed"
+	}
+	lines := []Line{field(label, none(done)), field("in flight", none(flight))}
 	for i, f := range s.Failures {
 		if i == maxBlocks {
 			break

@@ -317,6 +317,12 @@ func RowText(r *Row, name func(id string) string) string {
 		return "cancelled: " + Progress(r)
 	case Planned:
 		return "planned"
+	case Destroyed:
+		text := joinCounts([]counted{{r.Counts.Deleted, "deleted"}, {r.Counts.Kept, "kept"}})
+		if text == "" {
+			return "nothing to delete"
+		}
+		return text
 	case Valid:
 		if r.Deferred != "" {
 			return "not built: it " + r.Deferred
@@ -466,8 +472,12 @@ func RelationText(c *Cluster) string {
 	return live
 }
 
-// target names revision and cluster, as far as they are known.
+// target names revision and cluster, as far as they are known; for destroy, root
+// and cluster.
 func target(s *Summary) string {
+	if s.Command == "destroy" && s.Cluster != nil {
+		return s.Cluster.Root + " on " + ClusterName(s.Cluster)
+	}
 	text := ShortRevision(s.Source.Revision)
 	if text == "" {
 		text = s.Source.Repo

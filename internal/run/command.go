@@ -28,9 +28,14 @@ const (
 	// depend on each other. What a run would refuse to apply is no fault for them.
 	CommandBuild Command = "build"
 	CommandGraph Command = "graph"
+	// CommandStatus tells what is on record and how it is; with Options.Repair
+	// it rebuilds records. CommandDestroy deletes all that a root has. Neither
+	// is about a commit.
+	CommandStatus  Command = "status"
+	CommandDestroy Command = "destroy"
 )
 
-// writes says whether the command may change the cluster.
+// writes says whether the command brings a commit into the cluster.
 func (c Command) writes() bool { return c == "" || c == CommandRun }
 
 // asks says whether the command is about a cluster.
@@ -40,12 +45,14 @@ func (c Command) asks() bool { return c.writes() || c == CommandPlan }
 // others to judge whether it could be applied.
 func (c Command) shows() bool { return c == CommandBuild || c == CommandGraph }
 
-// verdict is the one of a command that came to its end without a fault.
-func (c Command) verdict() event.Verdict {
-	switch {
+// success is the verdict of a command that came to its end without a fault.
+func (o *Options) success() event.Verdict {
+	switch c := o.Command; {
 	case c.writes():
 		return event.Live
-	case c == CommandPlan:
+	case c == CommandDestroy && !o.DryRun:
+		return event.VerdictDestroyed
+	case c == CommandPlan, c == CommandDestroy:
 		return event.VerdictPlanned
 	}
 	return event.VerdictValid
@@ -61,6 +68,12 @@ func (c Command) result() event.Result {
 
 // stages are those that the command goes through.
 func (r *run) stages() []stage {
+	switch r.options.Command {
+	case CommandStatus:
+		return r.statusStages()
+	case CommandDestroy:
+		return r.destroyStages()
+	}
 	stages := []stage{
 		{r.open, event.VerdictInvalid},  // the repository at one commit, read-only
 		{r.build, event.VerdictInvalid}, // discover ⇄ build ⇄ substitute: every Kustomization and its objects
@@ -93,6 +106,48 @@ func (r *run) stages() []stage {
 		)
 	}
 	return stages
+}
+
+// statusStages are those of status.
+func (r *run) statusStages() []stage {
+	stages := []stage{
+		{r.reachOwn, event.VerdictInvalid}, // the cluster and all records
+		{r.list, event.VerdictInvalid},     // what the records and the locks tell
+	}
+	if !r.options.NoHealth || r.options.Repair {
+		stages = append(stages, stage{r.scan, event.VerdictInvalid}) // what carries owner labels
+	}
+	if r.options.Repair {
+		stages = append(stages, stage{r.repair, event.VerdictRefused}) // records anew
+	}
+	if !r.options.NoHealth {
+		stages = append(stages,
+			stage{r.judgeHealth, event.VerdictInvalid}, // how the objects on record are
+			stage{r.findOrphans, event.VerdictInvalid}, // what is in no record
+		)
+	}
+	if r.options.Drift {
+		stages = append(stages, stage{r.compare, event.VerdictInvalid}) // a plan of the commit on record
+	}
+	return append(stages, stage{r.tellUnreadable, event.VerdictInvalid})
+}
+
+// destroyStages are those of destroy.
+func (r *run) destroyStages() []stage {
+	stages := []stage{
+		{r.reachOwn, event.VerdictInvalid}, // the cluster and all records
+		{r.target, event.VerdictInvalid},   // the root
+		{r.condemn, event.VerdictRefused},  // what goes, in which order, and may it
+	}
+	if r.options.DryRun {
+		return stages
+	}
+	return append(stages,
+		stage{r.approve, event.VerdictRefused},    // the user
+		stage{r.lockDoomed, event.VerdictRefused}, // the first write: one run of a root at a time
+		stage{r.mark, event.VerdictFailed},        // the records say that it is being destroyed
+		stage{r.demolish, event.VerdictFailed},    // delete → wait → next
+	)
 }
 
 // apart reports objects that two Kustomizations hold; a plan looks for them too.

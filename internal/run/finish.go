@@ -41,6 +41,9 @@ func (r *run) finish(ctx context.Context) Outcome {
 		}
 	}
 	verdict := r.judge(ctx)
+	if r.options.Command == CommandDestroy {
+		r.tellEnds(verdict)
+	}
 	saved := true
 	switch _, lost := as[*lock.LostError](context.Cause(ctx)); {
 	case r.writing && lost:
@@ -50,20 +53,19 @@ func (r *run) finish(ctx context.Context) Outcome {
 	case r.writing:
 		detached, cancel := r.saving(ctx)
 		defer cancel()
-		if err := r.save(detached, verdict); err != nil {
+		save := r.save
+		if r.options.Command == CommandDestroy {
+			save = r.concludeDestroy
+		}
+		if err := save(detached, verdict); err != nil {
 			saved = false
 			r.failures = append(r.failures, r.failuresOf(ctx, "record", nil, err)...)
-			if verdict == event.Live {
+			if verdict == event.Live || verdict == event.VerdictDestroyed {
 				verdict = event.VerdictFailed
 			}
 		}
 	}
-	if r.held != nil {
-		if err := r.held.Release(); err != nil {
-			r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
-				Hint: "it frees itself within seconds"})
-		}
-	}
+	r.release()
 	if verdict == event.VerdictUnhealthy {
 		// That the limit passed is told with what was waited for then; the
 		// cause comes first, and once.
@@ -85,8 +87,9 @@ func (r *run) finish(ctx context.Context) Outcome {
 			outcome.Built = r.outputs()
 		}
 	}
+	outcome.Status = r.status
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
-		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.Command.verdict() && !r.options.Command.writes(), Saved: saved, Next: next, Duration: time.Since(r.began)})
+		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.success() && !r.options.Command.writes(), Saved: saved, Next: next, Duration: time.Since(r.began)})
 	return outcome
 }
 
@@ -115,8 +118,11 @@ func (r *run) judge(ctx context.Context) event.Verdict {
 	if r.verdict != "" && !(late && r.writing) {
 		return r.verdict
 	}
+	if r.verdict != "" && r.options.Command == CommandDestroy {
+		return r.verdict
+	}
 	if !r.options.Command.writes() {
-		return r.options.Command.verdict()
+		return r.options.success()
 	}
 	verdict, cancelled := event.Live, false
 	for _, end := range r.ends {
@@ -178,11 +184,17 @@ func worse(a, b event.Verdict) event.Verdict {
 func (r *run) next(v event.Verdict) string {
 	switch v {
 	case event.VerdictFailed, event.VerdictUnhealthy:
+		if r.options.Command == CommandDestroy {
+			return "put it right and destroy again: it goes on from here"
+		}
 		if back := r.previous(); back != "" && back != r.commit.Hash {
 			return fmt.Sprintf("put it right and push, or go back: sluice run --path %s --revision %s --allow-rollback", r.path, short(back))
 		}
 		return "put it right and push: the next run goes on from here"
 	case event.VerdictInvalid:
+		if r.options.Command == CommandStatus {
+			return ""
+		}
 		return "nothing was touched; put it right and run again"
 	case event.VerdictCancelled:
 		return "run it again: it goes on from here"

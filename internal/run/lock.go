@@ -18,14 +18,7 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 	if failure != nil {
 		return []event.Failure{*failure}
 	}
-	r.held = held
-	go func() {
-		select {
-		case <-held.Lost():
-			r.abort(held.Err())
-		case <-ctx.Done():
-		}
-	}()
+	r.keep(ctx, held)
 	if failures := r.upToDate(ctx); len(failures) > 0 {
 		return failures
 	}
@@ -39,11 +32,15 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 		f := r.failure(ctx, "cluster", nil, err)
 		return nil, &f
 	}
+	commit := ""
+	if r.commit != nil { // status and destroy are about none
+		commit = r.commit.Hash
+	}
 	// A renewal must not come too late because two thousand other requests came
 	// first.
 	held, err := lock.Acquire(cluster.Urgent(ctx), c, lock.Options{
 		Namespace: r.options.StateNamespace, Name: inventory.RootName(root), Wait: r.options.LockWait,
-		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: r.commit.Hash},
+		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: commit},
 		EnsureNamespace: r.ensure,
 		Waiting: func(e *lock.HeldError) {
 			r.notice(event.Notice{Level: event.Warning, Code: "lock-wait", Text: "waiting for the lock, which is held by " + e.Holder.String()})

@@ -11,6 +11,7 @@ import (
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/planfile"
 	"github.com/sluicerun/sluice/internal/source"
+	"github.com/sluicerun/sluice/internal/status"
 	"github.com/sluicerun/sluice/internal/substitute"
 )
 
@@ -51,6 +52,24 @@ type Options struct {
 	Only  []string
 	Skip  []string
 	Names []string
+
+	// Root names the root that CommandStatus and CommandDestroy are about, by
+	// its id or its name alone; Path does so by the entry folder that is on
+	// record, and Source.Repo by the URL on record if RepoChosen is set. If
+	// none does, status is about all.
+	Root       string
+	RepoChosen bool
+	// NoHealth keeps status from looking at live objects, Drift makes it compare
+	// with the commit on record, Repair makes it rebuild records that cannot
+	// be read, OverwriteNewer those of a later version of sluice too.
+	NoHealth       bool
+	Drift          bool
+	Repair         bool
+	OverwriteNewer bool
+	// DryRun keeps destroy from writing. IfExists makes it a success that no such
+	// root is on record.
+	DryRun   bool
+	IfExists bool
 
 	// Offline keeps the commands that are not about a cluster from asking
 	// one. Nothing then tells the variables that only the cluster has;
@@ -146,6 +165,9 @@ type Sinks struct {
 	// value which equals one does not blank it out. It must be safe for
 	// concurrent use.
 	Public func(values ...string)
+	// Confirm asks the user and returns what was typed. Nil where nobody is to
+	// be asked. All events so far have been sent to Events before.
+	Confirm func(context.Context, Question) (string, error)
 }
 
 // Outcome is the verdict of a run.
@@ -158,6 +180,9 @@ type Outcome struct {
 	// Plan is what CommandPlan would do, if it was to be saved; nil if a run
 	// would not begin.
 	Plan *planfile.File
+	// Status is what CommandStatus was for, as far as it came; nil if it found
+	// out nothing.
+	Status *status.Status
 }
 
 // exitCoder is a context's cause that knows the process's exit code, as a
@@ -170,7 +195,7 @@ const changesCode = 2
 // exitCode is the code that stands for a verdict; see the table in docs.
 func exitCode(ctx context.Context, v event.Verdict) int {
 	switch v {
-	case event.Live, event.VerdictPlanned, event.VerdictValid:
+	case event.Live, event.VerdictPlanned, event.VerdictValid, event.VerdictDestroyed:
 		return 0
 	case event.VerdictInvalid:
 		return 3

@@ -18,7 +18,9 @@
 // of the root), plan.go plans (preview.go: what a plan tells), prune.go guards and
 // prunes, approved.go saves a plan and holds a run to it, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
 // late.go: nodes that are built at theirs), finish.go gives the verdict.
-// records.go is the life of a record through all of them.
+// records.go is the life of a record through all of them. status.go, repair.go and
+// destroy.go are the stages of the two commands that are about no commit, and
+// recorded.go what these have in common.
 package run
 
 import (
@@ -53,12 +55,15 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 	defer cancel()
 	limited, r.abort = context.WithCancelCause(limited)
 	defer r.abort(nil)
-	r.emit(event.RunStarted{At: now(), Command: string(r.options.Command), Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
+	r.emit(event.RunStarted{At: now(), Command: string(r.options.Command), DryRun: r.options.DryRun, Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
 
 	for _, stage := range r.stages() {
 		if failures := r.guarded(limited, stage); len(failures) > 0 {
 			r.stop(verdictOf(stage, failures), failures)
 			break
+		}
+		if r.idle {
+			break // there is nothing to do
 		}
 	}
 	return r.finish(limited)
@@ -118,6 +123,8 @@ type run struct {
 	reached                    // reach; build, if it needs something of the cluster
 	homes      homes           // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
 	remembered                 // recall, lock
+	looking                    // status
+	destroying                 // destroy
 	working                    // deploy, prune
 
 	// outside is the context that Run was given, which a signal ends, and

@@ -13,7 +13,7 @@ var classes = []struct {
 	name, style string
 	states      []report.State
 }{
-	{"good", "fill:#dafbe1,stroke:#1a7f37,color:#0b3d1a", []report.State{report.Ready, report.Planned, report.Valid}},
+	{"good", "fill:#dafbe1,stroke:#1a7f37,color:#0b3d1a", []report.State{report.Ready, report.Planned, report.Valid, report.Destroyed}},
 	{"bad", "fill:#ffebe9,stroke:#cf222e,color:#6e0b14,stroke-width:2px", []report.State{report.Failed, report.Unhealthy}},
 	{"blocked", "fill:#eaeef2,stroke:#6e7781,color:#32383f,stroke-dasharray:4 3", []report.State{report.NotRun, report.Cancelled}},
 	{"out", "fill:#ffffff,stroke:#afb8c1,color:#57606a", []report.State{report.Suspended, report.Excluded, report.Pending}},

@@ -24,7 +24,7 @@ var OutputNames = []string{"result", "changed", "created-count", "configured-cou
 // counts are those of what would be done.
 func Outputs(s *report.Summary, reportPath, summaryPath string) []Output {
 	created, configured, deleted := s.Counts.Created, s.Counts.Configured+s.Counts.Recreated, s.Counts.Deleted
-	if s.Command == "plan" && s.Planned != nil {
+	if s.Preview() && s.Planned != nil {
 		created, configured, deleted = s.Planned.Create, s.Planned.Configure+s.Planned.Recreate, s.Planned.Delete
 	}
 	failed := s.FailedNodes()

@@ -110,7 +110,7 @@ type Changes struct {
 // only be judged later counts as created, since its namespace or its kind is
 // not there yet.
 func ChangesOf(s *report.Summary) Changes {
-	if s.Command == "plan" {
+	if s.Preview() {
 		if s.Planned == nil {
 			return Changes{}
 		}

@@ -129,7 +129,7 @@ func ofRow(s *report.Summary, r *report.Row, told []bool) suite {
 	}
 	self := testcase{Name: "Kustomization", File: text(r.File), Time: seconds(r.Duration)}
 	switch r.State {
-	case report.Ready, report.Valid, report.Failed, report.Unhealthy:
+	case report.Ready, report.Valid, report.Destroyed, report.Failed, report.Unhealthy:
 	default:
 		self.Skipped = &skipped{text(report.RowText(r, s.Name))}
 	}

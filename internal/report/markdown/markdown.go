@@ -72,7 +72,7 @@ func Render(s report.Summary, limit int) []byte {
 // marks are the signs of the outcomes and states.
 var marks = map[string]string{
 	"success": "✅", "no-changes": "✅", "failed": "❌", "invalid": "❌", "unhealthy": "❌", "refused": "✋", "cancelled": "⚠️", "running": "⏳",
-	"ready": "✅", "not-run": "⏭️", "suspended": "⏸️", "excluded": "➖", "pending": "⏳", "waiting": "⏳", "retrying": "🔁",
+	"ready": "✅", "destroyed": "✅", "not-run": "⏭️", "suspended": "⏸️", "excluded": "➖", "pending": "⏳", "waiting": "⏳", "retrying": "🔁",
 }
 
 // verdict is the heading and the sentence below it.
@@ -88,7 +88,11 @@ func verdict(s *report.Summary) string {
 	if s.Result != report.OutcomeRefused || len(s.Failures) == 0 {
 		b += text(s.Headline) + "\n\n"
 	}
-	if s.Cluster != nil {
+	switch {
+	case s.Cluster == nil:
+	case s.Command == "destroy":
+		b += fmt.Sprintf("%s on %s\n", code(s.Cluster.Root), code(report.ClusterName(s.Cluster)))
+	default:
 		b += fmt.Sprintf("%s → %s (%s)\n", commit(s), code(report.ClusterName(s.Cluster)), compare(s))
 	}
 	return b
@@ -251,7 +255,7 @@ func images(s *report.Summary) string {
 
 // table has one row for each Kustomization, in the order in which they ran.
 func table(s *report.Summary) string {
-	if len(s.Rows) == 0 || s.Command != "run" || s.Result == report.OutcomeInvalid || s.Result == report.OutcomeRefused {
+	if len(s.Rows) == 0 || s.Command != "run" && s.Command != "destroy" || s.Preview() || s.Result == report.OutcomeInvalid || s.Result == report.OutcomeRefused {
 		return ""
 	}
 	var b strings.Builder
@@ -329,11 +333,11 @@ func notices(s *report.Summary) string {
 
 // planned lists what is planned, for a plan and while a run goes on.
 func planned(s *report.Summary) string {
-	if s.Planned == nil || len(s.Planned.Changes) == 0 || s.Command != "plan" && s.Done() {
+	if s.Planned == nil || len(s.Planned.Changes) == 0 || !s.Preview() && s.Done() {
 		return ""
 	}
 	list := details(fmt.Sprintf("Plan: %s", text(s.Planned.String())), objectTable(s.Planned.Changes, true, s))
-	if s.Command == "plan" {
+	if s.Preview() {
 		return "Plan: " + text(s.Planned.String()) + "\n\n" + objectTable(s.Planned.Changes, true, s) + fields(s.Planned.Changes)
 	}
 	return list
