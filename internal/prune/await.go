@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -32,6 +33,8 @@ type target struct {
 	gone       bool
 	finalizers []string
 	err        error
+	// remains says, of a Namespace, what the server says is left in it.
+	remains string
 }
 
 func (t *target) failure(ctx context.Context, timeout time.Duration) error {
@@ -44,7 +47,32 @@ func (t *target) failure(ctx context.Context, timeout time.Duration) error {
 	if len(t.finalizers) > 0 {
 		return fmt.Errorf("%s is still there %s after it was deleted; it waits for finalizers: %s", t.ref, timeout, strings.Join(t.finalizers, ", "))
 	}
+	if t.remains != "" {
+		return fmt.Errorf("%s is still there %s after it was deleted: %s", t.ref, timeout, t.remains)
+	}
 	return fmt.Errorf("%s is still there %s after it was deleted", t.ref, timeout)
+}
+
+// remaining asks what keeps a Namespace from going: the finalizers that hang are those of the objects in it. Empty if the server
+// does not say.
+func remaining(ctx context.Context, c Client, t *target) string {
+	if t.ref.Group != "" || t.ref.Kind != namespaceKind {
+		return ""
+	}
+	o := &unstructured.Unstructured{}
+	o.SetGroupVersionKind(t.gvk)
+	if err := c.Get(ctx, client.ObjectKey{Name: t.ref.Name}, o); err != nil {
+		return ""
+	}
+	var texts []string
+	conditions, _, _ := unstructured.NestedSlice(o.Object, "status", "conditions")
+	for _, each := range conditions {
+		condition, _ := each.(map[string]any)
+		if text, _ := condition["message"].(string); condition["status"] == "True" && text != "" {
+			texts = append(texts, text)
+		}
+	}
+	return strings.Join(texts, "; ")
 }
 
 // awaitGone watches until all targets are gone or ctx ends, one watch per kind and namespace.

@@ -214,6 +214,7 @@ func (w *deleting) wait(ctx context.Context, c Client, d Deletion, results []Res
 		if !t.gone {
 			r := &results[i]
 			r.Outcome = Failed
+			t.remains = remaining(ctx, c, t)
 			r.Err = t.failure(ctx, timeout)
 			if w.hanging[d.Node] == "" {
 				w.hanging[d.Node] = r.Ref.String()

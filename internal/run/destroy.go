@@ -247,16 +247,18 @@ func (r *run) demolish(ctx context.Context) []event.Failure {
 			r.emit(end)
 		},
 	})
-	for _, record := range r.turns {
-		if !r.over[record.ID] && ctx.Err() == nil {
-			end := r.demolished(ctx, record.ID)
-			all = append(all, end.Failures...)
-			r.over[record.ID] = true
-			r.emit(end)
+	for ctx.Err() == nil {
+		id, ok := r.bare()
+		if !ok {
+			break
 		}
+		end := r.demolished(ctx, id)
+		all = append(all, end.Failures...)
+		r.over[id] = true
+		r.emit(end)
 	}
 	r.emit(event.PruneFinished{At: now(), Failures: all, Duration: time.Since(began)})
-	r.cutoff = true
+	r.cutoff = ctx.Err() == nil
 	switch {
 	case ctx.Err() != nil:
 		return []event.Failure{interrupted(ctx)}
@@ -264,6 +266,24 @@ func (r *run) demolish(ctx context.Context) []event.Failure {
 		r.stop(event.VerdictFailed, nil) // told by the nodes and by PruneFinished
 	}
 	return nil
+}
+
+// bare is a Kustomization that has nothing to delete and whose turn has come: nothing
+// is left of those that it holds or that depend on it.
+func (r *run) bare() (flux.ID, bool) {
+	going := map[flux.ID]bool{}
+	for _, after := range r.doom.After(nil) {
+		going[after.ID] = r.state.Records[after.ID] != nil
+	}
+	for _, record := range r.turns {
+		needed := slices.ContainsFunc(r.turns, func(other *inventory.Record) bool {
+			return going[other.ID] && other.ID != record.ID && (other.Parent == record.ID || slices.Contains(other.DependsOn, record.ID))
+		})
+		if !r.over[record.ID] && !needed {
+			return record.ID, true
+		}
+	}
+	return flux.ID{}, false
 }
 
 // demolished is the end of a Kustomization: its record is narrowed to what is
@@ -345,8 +365,11 @@ func (r *run) tellEnds(verdict event.Verdict) {
 			continue
 		}
 		end := event.NodeFinished{At: now(), Node: record.ID.String(), Result: event.Cancelled}
-		if verdict == event.VerdictPlanned || verdict == event.VerdictRefused {
+		switch {
+		case verdict == event.VerdictPlanned || verdict == event.VerdictRefused:
 			end.Result = event.ResultPlanned
+		case r.cutoff && verdict != event.VerdictCancelled:
+			end.Result = event.NotRun // what needs it is still there
 		}
 		r.over[record.ID] = true
 		r.emit(end)

@@ -73,7 +73,7 @@ func (t *table) root(s *Status, r *Root) {
 		t.field("last run", t.run(*r.Last))
 	}
 	if r.Last == nil || r.Live != r.Last.Revision || r.Last.Result != "ready" {
-		t.field("live", cmp.Or(report.ShortRevision(r.Live), "nothing yet"))
+		t.field("live", cmp.Or(report.ShortRevision(r.Live), "nothing as a whole"))
 	}
 	if r.Lock != nil {
 		t.field("lock", t.lock(r.Lock))

@@ -65,7 +65,11 @@ type failure struct {
 
 // Write writes the Summary as JUnit XML. The error is the writer's.
 func Write(w io.Writer, s report.Summary) error {
-	all := suites{Name: text("sluice " + s.Source.Path), Time: seconds(s.Duration)}
+	about := s.Source.Path
+	if about == "" && s.Cluster != nil {
+		about = s.Cluster.Root
+	}
+	all := suites{Name: text("sluice " + about), Time: seconds(s.Duration)}
 	told := make([]bool, len(s.Failures))
 	for i := range s.Rows {
 		all.add(ofRow(&s, &s.Rows[i], told))
