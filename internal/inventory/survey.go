@@ -87,6 +87,9 @@ func (s *ClusterStore) Survey(ctx context.Context) (*Survey, error) {
 			survey.Unreadable = append(survey.Unreadable, u)
 		}
 	}
+	for _, state := range survey.States {
+		state.fold()
+	}
 	return survey, nil
 }
 

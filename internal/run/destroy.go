@@ -173,11 +173,11 @@ func (r *run) lockDoomed(ctx context.Context) []event.Failure {
 		return []event.Failure{*failure}
 	}
 	r.keep(ctx, held)
-	fresh, err := r.store.Load(ctx, r.root)
+	fresh, err := r.store.Root(ctx, r.root)
 	if err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	if !updated(fresh).Equal(updated(r.state)) {
+	if !updated(fresh).Equal(updated(r.state.Root)) {
 		if r.sinks.Confirm != nil {
 			return []event.Failure{{Phase: "lock", Reason: "StalePlan", Text: "another run of this root has ended meanwhile, so this is no longer what was confirmed",
 				Hint: "run it again"}}
@@ -208,6 +208,9 @@ func (r *run) mark(ctx context.Context) []event.Failure {
 	for _, after := range r.doom.After(nil) { // not those that a marker keeps as a whole
 		record := r.state.Records[after.ID]
 		record.Result = inventory.Destroying
+		if root := r.state.Root; root != nil {
+			delete(root.Confirmed, record.ID) // it says all by itself from now on
+		}
 		marks = append(marks, func() error { return r.saveRecord(ctx, record, at) })
 	}
 	var failures []event.Failure

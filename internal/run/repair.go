@@ -175,7 +175,7 @@ func (r *run) mend(ctx context.Context, m mending) []event.Failure {
 			continue
 		}
 		r.status.Repairs = append(r.status.Repairs, status.Repair{ID: record.ID.String(), Record: inventory.KindKustomization,
-			Objects: len(record.Entries), Lost: m.lost[i], Saved: true})
+			Objects: len(record.Entries), Lost: m.lost[i]})
 	}
 	if m.whole && len(failures) == 0 {
 		failures = r.mendRoot(ctx, m, at)
@@ -197,7 +197,7 @@ func (r *run) mendRoot(ctx context.Context, m mending, at time.Time) []event.Fai
 	if err := r.store.SaveRoot(ctx, root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	repaired := status.Repair{ID: m.root.String(), Record: inventory.KindRoot, Saved: true}
+	repaired := status.Repair{ID: m.root.String(), Record: inventory.KindRoot}
 	var lost []string
 	if root.Path == "" {
 		lost = append(lost, "its entry folder")

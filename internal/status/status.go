@@ -34,8 +34,8 @@ type Status struct {
 	Unlisted []Unlisted `json:"unlisted,omitempty"`
 	// Records that cannot be read.
 	Unreadable []Unreadable `json:"unreadable,omitempty"`
-	// What `--repair` did, or would do.
-	Repairs []Repair `json:"repairs,omitempty"`
+	// What `--repair` did. Absent if it was not asked for.
+	Repairs []Repair `json:"repairs,omitzero"`
 }
 
 // Root is an entry folder and all that grows from it.
@@ -213,8 +213,6 @@ type Repair struct {
 	Objects int `json:"objects,omitempty"`
 	// What was not to be found out.
 	Lost string `json:"lost,omitempty"`
-	// Whether it was saved.
-	Saved bool `json:"saved"`
 }
 
 // WriteJSON writes the status as JSON: indented, with a line end. The error is the writer's.

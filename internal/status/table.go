@@ -304,7 +304,7 @@ func (t *table) drifted(r *Root) {
 
 func (t *table) more(n int, noun string) {
 	if n > 0 {
-		t.field("", fmt.Sprintf("and %d more %ss; -o json has all", n, noun))
+		t.field("", fmt.Sprintf("and %s; -o json has all", count(n, "more "+noun)))
 	}
 }
 
@@ -339,19 +339,26 @@ func (t *table) orphans(s *Status) {
 	}
 }
 
+// count is a number with its noun, in the plural unless it is one.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
 func (t *table) repairs(s *Status) {
-	if len(s.Repairs) == 0 {
+	if s.Repairs == nil {
 		return
 	}
 	t.line("")
+	if len(s.Repairs) == 0 {
+		t.line("nothing to repair")
+	}
 	for _, r := range s.Repairs {
-		verb := "to rebuild"
-		if r.Saved {
-			verb = "rebuilt"
-		}
-		text := fmt.Sprintf("%s: the record of %s %s", verb, r.Record, r.ID)
+		text := fmt.Sprintf("rebuilt: the record of %s %s", r.Record, r.ID)
 		if r.Record == "kustomization" {
-			text = fmt.Sprintf("%s: the record of Kustomization %s, with %d objects", verb, r.ID, r.Objects)
+			text = fmt.Sprintf("rebuilt: the record of Kustomization %s, with %s", r.ID, count(r.Objects, "object"))
 		}
 		if r.Lost != "" {
 			text += "; " + r.Lost
