@@ -82,17 +82,27 @@ type documented struct {
 	meaning   string
 }
 
+// flagPages are the rows of all tables on the pages of the commands.
+func flagPages(t *testing.T) [][]string {
+	t.Helper()
+	var all [][]string
+	for _, name := range []string{"docs/run.md", "docs/before-you-deploy.md", "docs/status.md", "docs/destroy.md"} {
+		all = append(all, rows(page(t, name))...)
+	}
+	return all
+}
+
 func flagRows(t *testing.T) map[string]documented {
 	t.Helper()
 	found := map[string]documented{}
-	for _, cells := range slices.Concat(rows(page(t, "docs/run.md")), rows(page(t, "docs/before-you-deploy.md"))) {
+	for _, cells := range flagPages(t) {
 		if len(cells) != 4 || !strings.HasPrefix(cells[0], "`--") {
 			continue
 		}
 		d := documented{names: quotes(cells[0]), variables: quotes(cells[1]), fallback: cells[2], meaning: cells[3]}
 		name := strings.TrimPrefix(d.names[0], "--")
 		if _, twice := found[name]; twice {
-			t.Errorf("docs/run.md and docs/before-you-deploy.md list --%s twice", name)
+			t.Errorf("the pages of the commands list --%s twice", name)
 		}
 		found[name] = d
 	}
@@ -131,8 +141,8 @@ func shortDuration(d time.Duration) string {
 	return text
 }
 
-// Every flag has a row in docs/run.md, or in docs/before-you-deploy.md if run does
-// not have it. A flag that several commands have is the same for all of them.
+// Every flag has a row in docs/run.md, or in another of flagPages if run does not
+// have it. A flag that several commands have is the same for all of them.
 func TestDocsListEveryFlag(t *testing.T) {
 	listed := flagRows(t)
 	known := map[string]bool{}
@@ -340,7 +350,7 @@ func TestDocsListEveryVariable(t *testing.T) {
 	read := variablesRead(t)
 	listed := map[string]bool{}
 	name := regexp.MustCompile(`^[A-Z][A-Z0-9_]+$`)
-	for _, cells := range slices.Concat(rows(page(t, "docs/run.md")), rows(page(t, "docs/before-you-deploy.md"))) {
+	for _, cells := range flagPages(t) {
 		for _, cell := range cells[:min(2, len(cells))] {
 			for _, q := range quotes(cell) {
 				if name.MatchString(q) {

@@ -137,7 +137,7 @@ type Planned struct {
 	// Unchanged counts the others.
 	Unchanged int `json:"unchanged"`
 	// Turns are the Kustomizations in the order of the run; only in a plan
-	// that is all there is to be.
+	// that is all there is to be, and before a destroy.
 	Turns []Turn `json:"turns,omitempty"`
 }
 

@@ -369,7 +369,8 @@ var eventFields = map[string]string{
 	"file": "The file it is about.",
 	"line": "The line in that file.",
 
-	"RunStarted.command": "`run`, `plan`, `check`, `build` or `graph`.",
+	"RunStarted.command": "`run`, `plan`, `check`, `build`, `graph`, `status` or `destroy`.",
+	"RunStarted.dryRun":  "Set if a command that writes was to write nothing: `destroy --dry-run`.",
 	"RunStarted.version": "The version of sluice.",
 	"RunStarted.repo":    "The repository as it was asked for: a path or a URL without credentials.",
 	"RunStarted.path":    "The entry folder as it was asked for.",
@@ -418,7 +419,7 @@ var eventFields = map[string]string{
 
 	"Planned.changes":   "Every object that is not unchanged, in the order of the run.",
 	"Planned.unchanged": "How many objects are as they should be.",
-	"Planned.turns":     "The Kustomizations in the order of the run; only for `plan`.",
+	"Planned.turns":     "The Kustomizations in the order of the run; only for `plan` and `destroy`.",
 
 	"Turn.unchanged": "How many of its objects stay as they are.",
 	"Turn.waitsFor":  "The objects that must be healthy before what depends on it starts.",

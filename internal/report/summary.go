@@ -133,7 +133,7 @@ type Summary struct {
 	Planned *Plan `json:"planned,omitempty"`
 	// One entry per Kustomization, in the order in which they ran; those that did not run come last.
 	Rows []Row `json:"kustomizations"`
-	// What pruning did. Absent if there was nothing to delete, or if it did not come to that.
+	// What pruning did, or `destroy`. Absent if there was nothing to delete, or if it did not come to that.
 	Prune *Prune `json:"prune,omitempty"`
 	// Container images that differ from what ran before; for `plan`, that would differ.
 	Images []Image `json:"images"`
@@ -224,7 +224,7 @@ type Counts struct {
 	Unchanged int `json:"unchanged"`
 	// Objects that were left alone on purpose.
 	Skipped int `json:"skipped"`
-	// Objects that left Git and were deleted.
+	// Objects that left Git, or that `destroy` was to delete, and were deleted.
 	Deleted int `json:"deleted"`
 	// Objects that left Git and were kept, for a reason.
 	Kept int `json:"kept"`
@@ -248,7 +248,7 @@ type Plan struct {
 	Unchanged int `json:"unchanged"`
 	// The objects that are not unchanged, in the order of the run.
 	Changes []Object `json:"changes"`
-	// The Kustomizations in the order of the run. Only for `plan`.
+	// The Kustomizations in the order of the run. Only for `plan` and `destroy`.
 	Turns []Turn `json:"turns,omitempty"`
 }
 
