@@ -91,7 +91,7 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("--max-prune is a percentage from 0 to 100, got %d", o.MaxPrune)
 	case o.LockWait < 0:
 		return bad("--lock-wait must not be negative, got %s", o.LockWait)
-	case o.CacheLimit < 1:
+	case o.CacheLimit < 1 && has("cache-limit"):
 		return bad("--cache-limit must be at least 1, got %d", c.Int("cache-limit"))
 	case o.StateNamespace == "":
 		return bad("--state-namespace must not be empty")

@@ -10,6 +10,7 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/prune"
 )
 
@@ -17,6 +18,7 @@ import (
 type destroying struct {
 	doom  *prune.Plan         // condemn
 	turns []*inventory.Record // condemn: the records in the order in which they go
+	going int                 // condemn: how many objects are to be deleted
 	spent []prune.Result      // demolish: what became of objects so far
 	over  map[flux.ID]bool    // those whose end was told
 	// idle is set if there is nothing to destroy.
@@ -78,7 +80,7 @@ func (r *run) condemn(ctx context.Context) []event.Failure {
 		f.Node, f.Reason = refusal.Node.String(), guardReasons[refusal.Guard]
 		failures = append(failures, f)
 	}
-	r.doomed = len(findings.Doomed)
+	r.going = len(findings.Doomed)
 	r.emit(r.condemned(findings))
 	return failures
 }
@@ -161,7 +163,7 @@ func (r *run) condemned(findings *prune.Findings) event.Planned {
 // approve asks the user.
 func (r *run) approve(ctx context.Context) []event.Failure {
 	return r.confirm(ctx, Question{
-		Lines: []string{fmt.Sprintf("%s of root %s would be deleted from %s.", count(r.doomed, "object", "objects"), r.root, cmp.Or(r.cluster.Context, r.cluster.Server))},
+		Lines: []string{fmt.Sprintf("%s of root %s would be deleted from %s.", count(r.going, "object", "objects"), r.root, cmp.Or(r.cluster.Context, r.cluster.Server))},
 		Word:  r.root.String(),
 	})
 }
@@ -172,7 +174,7 @@ func (r *run) lockDoomed(ctx context.Context) []event.Failure {
 	if failure != nil {
 		return []event.Failure{*failure}
 	}
-	r.keep(ctx, held)
+	r.hold(ctx, held)
 	fresh, err := r.store.Root(ctx, r.root)
 	if err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
@@ -227,7 +229,7 @@ func (r *run) demolish(ctx context.Context) []event.Failure {
 		r.reportKept(kept)
 	}
 	began := time.Now()
-	r.emit(event.PruneStarted{At: now(), Objects: r.doomed})
+	r.emit(event.PruneStarted{At: now(), Objects: r.going})
 	started := map[flux.ID]time.Time{}
 	var all []event.Failure
 	_, err := prune.Delete(ctx, r.doom.Deletions, prune.Options{
@@ -324,6 +326,9 @@ func (r *run) demolished(ctx context.Context, id flux.ID) event.NodeFinished {
 
 // narrowOne brings the record of a Kustomization up to date.
 func (r *run) narrowOne(ctx context.Context, id flux.ID) error {
+	if _, lost := as[*lock.LostError](context.Cause(ctx)); lost {
+		return nil // it may be another run's by now, and names all that is left
+	}
 	saving, cancel := r.saving(ctx)
 	defer cancel()
 	for _, after := range r.doom.After(r.spent) {

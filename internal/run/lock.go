@@ -18,7 +18,7 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 	if failure != nil {
 		return []event.Failure{*failure}
 	}
-	r.keep(ctx, held)
+	r.hold(ctx, held)
 	if failures := r.upToDate(ctx); len(failures) > 0 {
 		return failures
 	}

@@ -165,7 +165,7 @@ func (r *run) mend(ctx context.Context, m mending) []event.Failure {
 	if failure != nil {
 		return []event.Failure{*failure}
 	}
-	r.keep(ctx, held)
+	r.hold(ctx, held)
 	at := time.Now().UTC()
 	var failures []event.Failure
 	for i, record := range m.records {
@@ -212,8 +212,8 @@ func (r *run) mendRoot(ctx context.Context, m mending, at time.Time) []event.Fai
 	return nil
 }
 
-// keep holds a lock from now on: if it is lost, the run ends.
-func (r *run) keep(ctx context.Context, held *lock.Lock) {
+// hold keeps a lock from now on: if it is lost, the run ends.
+func (r *run) hold(ctx context.Context, held *lock.Lock) {
 	r.held = held
 	go func() {
 		select {
