@@ -53,7 +53,7 @@ var rules = map[string]rule{
 	"build":            {internal: []string{"flux"}, external: []string{"os", "golang.org/x/sync", "sigs.k8s.io/kustomize", "sigs.k8s.io/yaml", "go.yaml.in", "github.com/xrash/smetrics", apimachinery, fluxapi, kustomizeAPI}, why: "all builds run before the cluster is touched: no client"},
 	"cache":            {external: []string{"os"}, why: "files from one run to the next, and nothing of what is in them"},
 	"substitute":       {internal: []string{"flux"}, external: []string{"github.com/drone/envsubst", "sigs.k8s.io/yaml", "go.yaml.in", apimachinery, fluxapi, kustomizeAPI}, why: "variables come through its own Lookup, not through a client"},
-	"cluster":          {internal: []string{"cluster/fair", "cluster/schemas", "retry"}, external: []string{"os", clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
+	"cluster":          {internal: []string{"cluster/fair", "cluster/rehearse", "cluster/schemas", "retry"}, external: []string{"os", clientgo, apimachinery, k8sapi, "sigs.k8s.io/controller-runtime", "k8s.io/klog", "github.com/go-logr", ssa, cliutils}, why: "the one rest.Config: auth, limits, impersonation"},
 	"cluster/fair":     {why: "who is served next is tested without a server"},
 	"cluster/rehearse": {external: []string{runtimeC, apimachinery}, why: "a client that answers from what a plan has seen; plan and apply meet only there"},
 	"cluster/schemas":  {external: []string{clientgo, apimachinery, "k8s.io/kube-openapi"}, why: "what the server's OpenAPI says, for whoever wants to know"},

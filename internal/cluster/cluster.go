@@ -23,6 +23,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/cluster/schemas"
 	"github.com/sluicerun/sluice/internal/retry"
 )
@@ -346,9 +347,9 @@ func bareURL(host string) string {
 // warnings hands the API server's warnings on.
 type warnings struct{ to func(string) }
 
-func (w warnings) HandleWarningHeaderWithContext(_ context.Context, code int, _ string, text string) {
+func (w warnings) HandleWarningHeaderWithContext(ctx context.Context, code int, _ string, text string) {
 	// 299 is the code that Kubernetes uses; others come from proxies.
-	if w.to == nil || code != 299 || text == "" {
+	if w.to == nil || code != 299 || text == "" || rehearse.IsQuiet(ctx) {
 		return
 	}
 	w.to(text)

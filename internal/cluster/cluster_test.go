@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/kubetest"
 	"github.com/sluicerun/sluice/internal/kubetest/proxy"
 )
@@ -394,6 +395,12 @@ func TestNothingIsPrinted(t *testing.T) {
 	c := connect(t, cluster.Options{Kubeconfig: kubetest.Shared(t).Kubeconfig(), Warning: collect(&warnings), Log: collect(&lines)})
 	list := &unstructured.UnstructuredList{}
 	list.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "EndpointsList"})
+	if err := clientFor(t, c, "").List(rehearse.Quiet(t.Context()), list); err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) > 0 {
+		t.Errorf("of a quiet request: warnings %q", warnings)
+	}
 	if err := clientFor(t, c, "").List(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}

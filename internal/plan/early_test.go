@@ -277,10 +277,11 @@ func TestKindsThatNothingBrings(t *testing.T) {
 	b := connect(t)
 	operator := b.node("operator", workload)
 	apps := b.node("apps", "apiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: old}\n---\napiVersion: v1\nkind: Confgmap\nmetadata: {name: slip}\n---\n"+
-		"apiVersion: networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: old}\n---\napiVersion: snapshot.storage.k8s.io/v1\nkind: VolumeSnapshot\nmetadata: {name: s}\n")
+		"apiVersion: networking.k8s.io/v1beta1\nkind: Ingress\nmetadata: {name: old}\n---\napiVersion: snapshot.storage.k8s.io/v1\nkind: VolumeSnapshot\nmetadata: {name: s}\n---\n"+
+		"apiVersion: apiextensions.k8s.io/v1beta1\nkind: CustomResourceDefinition\nmetadata: {name: old, namespace: \"\"}\n")
 	apps.After = []flux.ID{operator.ID}
 	p, got := b.refusals(operator, apps)
-	if len(got) != 3 || !strings.Contains(got[0], `no matches for kind "Deployment" in version "apps/v1beta1"`) {
+	if len(got) != 4 || !strings.Contains(got[0], `no matches for kind "Deployment" in version "apps/v1beta1"`) {
 		t.Errorf("refusals %q", got)
 	}
 	if c := find(t, p, "VolumeSnapshot/s"); c.Action != Later {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/fluxcd/pkg/ssa"
-	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
 	"github.com/fluxcd/pkg/ssa/jsondiff"
 	"github.com/fluxcd/pkg/ssa/utils"
 	"golang.org/x/sync/errgroup"
@@ -265,8 +264,8 @@ func (r *run) excuse() {
 		if it.err != nil {
 			if reason, ok := r.supply.excuse(it); ok {
 				it.later(reason)
-			} else if it.unserved != nil {
-				it.fail(ssaerrors.NewDryRunErr(it.unserved, it.object.Unstructured), unservedHint(it))
+			} else if e := (*ObjectError)(nil); it.unserved != nil && errors.As(it.err, &e) && e.hint == "" {
+				e.hint = unservedHint(it)
 			}
 		}
 	}

@@ -14,7 +14,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/client-go/kubernetes/scheme"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
@@ -51,7 +50,7 @@ type standIn struct {
 	owner string
 
 	mu       sync.Mutex
-	refused  map[string]bool       // who may not even ask about which kind
+	refused  map[string]bool       // who gets no answer about which kind
 	mutators map[string]*mutations // by who asked
 }
 
@@ -81,7 +80,7 @@ func (s *standIn) ask(ctx context.Context, it *item) (accepted bool, err error) 
 	}
 	moved := it.object.DeepCopy().Unstructured
 	moved.SetNamespace(standInNamespace)
-	answer := rehearse.AskDryRun(ctx, it.client, moved, serverSideApply, client.DryRunAll, client.ForceOwnership, client.FieldOwner(s.owner))
+	answer := rehearse.AskDryRun(rehearse.Quiet(ctx), it.client, moved, serverSideApply, client.DryRunAll, client.ForceOwnership, client.FieldOwner(s.owner))
 	switch err := answer.Err; {
 	case err == nil:
 		return true, nil
@@ -89,7 +88,9 @@ func (s *standIn) ask(ctx context.Context, it *item) (accepted bool, err error) 
 		return false, nil
 	case !errors.As(err, new(apierrors.APIStatus)):
 		return false, err
-	case classOf(err) == Forbidden:
+	case classOf(err) != Invalid:
+		// Who may not ask, or gets no answer (of a webhook, say), will not
+		// for the next object of the kind, and each try may take long.
 		s.refuse(may)
 		return false, nil
 	case !ownRefusal(err, it) || !s.holds(ctx, it, who):
@@ -149,7 +150,7 @@ func (s *standIn) holds(ctx context.Context, it *item, who string) bool {
 	if other.Err != nil || other.Object != nil {
 		return false
 	}
-	if !scheme.Scheme.Recognizes(it.gvk) && aggregated(ctx, it) {
+	if !own().Recognizes(it.gvk) && aggregated(ctx, it) {
 		return false
 	}
 	mapping, err := it.client.RESTMapper().RESTMapping(it.gvk.GroupKind(), it.gvk.Version)

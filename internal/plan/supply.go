@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/fluxcd/pkg/ssa/utils"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
 	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/sluicerun/sluice/internal/definition"
@@ -123,7 +126,11 @@ func (s *supply) learn(items []*item) {
 		}
 		switch kind := it.gvk.Kind; {
 		case utils.IsCRD(it.object.Unstructured):
-			s.changed[definedKind(it.object.Unstructured)] = changeOf(it)
+			kind, c := definedKind(it.object.Unstructured), changeOf(it)
+			if other := s.changed[kind]; other != nil && (other.says == nil || c.says == nil || other.says.Name != c.says.Name) {
+				c.says = nil // two define it: which one the server takes is not known
+			}
+			s.changed[kind] = c
 		case it.gvk.Group == "rbac.authorization.k8s.io":
 			s.rights = true
 		case slices.Contains([]string{"ServiceAccount", "ResourceQuota", "LimitRange", "PriorityClass", "RuntimeClass", "StorageClass", "IngressClass"}, kind):
@@ -234,8 +241,16 @@ func unservedHint(it *item) string {
 // builtIn reports whether only the API server itself can have kinds of a group:
 // that of a definition has a dot, and Kubernetes' own are taken.
 func builtIn(group string) bool {
-	return !strings.Contains(group, ".") || scheme.Scheme.IsGroupRegistered(group)
+	return !strings.Contains(group, ".") || own().IsGroupRegistered(group) ||
+		group == "apiextensions.k8s.io" || group == "apiregistration.k8s.io"
 }
+
+// own are Kubernetes' own kinds: a scheme that nobody else adds to.
+var own = sync.OnceValue(func() *runtime.Scheme {
+	s := runtime.NewScheme()
+	utilruntime.Must(scheme.AddToScheme(s))
+	return s
+})
 
 func (s *supply) excuseNamespace(it *item, name string) (string, bool) {
 	if s.declared[name] || slices.Contains(s.promised, name) {

@@ -232,6 +232,15 @@ func AskDryRun(ctx context.Context, c client.Client, obj *unstructured.Unstructu
 	return &Answer{Object: obj}
 }
 
+type quiet struct{}
+
+// Quiet returns a context for requests whose warnings nobody wants: they are
+// about an object in a place that is not its own.
+func Quiet(ctx context.Context) context.Context { return context.WithValue(ctx, quiet{}, true) }
+
+// IsQuiet reports whether the context is from [Quiet].
+func IsQuiet(ctx context.Context) bool { return ctx.Value(quiet{}) != nil }
+
 // IsDryRunApply reports whether a patch is a server-side apply that changes
 // nothing.
 func IsDryRunApply(patch client.Patch, opts []client.PatchOption) bool {
