@@ -177,6 +177,11 @@ func TestS6_23SameAsFlux(t *testing.T) {
 				}
 				got := evaluate(t.Context(), Target{Ref: flux.RefOf(o)}, o.DeepCopy(), nil)
 				seen[got.Status]++
+				trimmed := o.DeepCopy()
+				trim(trimmed)
+				if kept := evaluate(t.Context(), Target{Ref: flux.RefOf(o)}, trimmed, nil); !kept.same(got) {
+					t.Errorf("%v: %s, but what a set keeps of it says %s", fields, got.text(), kept.text())
+				}
 				if got.Status != string(theirs.Status) || (got.Err == nil) != (theirs.Error == nil) {
 					t.Errorf("%v: %s (%v), Flux says %s (%v)", fields, got.Status, got.Err, theirs.Status, theirs.Error)
 				}

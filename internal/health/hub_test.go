@@ -192,8 +192,11 @@ func TestLostEventIsNoticed(t *testing.T) {
 func TestRepeatedEventsTakeNothingBack(t *testing.T) {
 	s := newShelf(t)
 	p := proxy.New(t, kubetest.Shared(t))
+	var mu sync.Mutex
 	var all [][]byte
 	p.Fail(proxy.Fault{Match: proxy.To("watch", "gradebooks"), Do: proxy.Lines(func(_ proxy.Request, line []byte) [][]byte {
+		mu.Lock()
+		defer mu.Unlock()
 		all = append(all, slices.Clone(line))
 		return slices.Concat([][]byte{line}, all)
 	})})

@@ -76,6 +76,26 @@ func TestSelect(t *testing.T) {
 	}
 }
 
+// What was applied carries the owner labels and counts as of the version that was written, also where healthChecks names it; what
+// healthChecks names besides, and what apply left alone, does not.
+func TestSelectSaysWhatIsOurs(t *testing.T) {
+	deployment := func(name string) flux.Object {
+		o := parse(t, "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: "+name+", namespace: ns}\n")
+		return flux.Object{Unstructured: o}
+	}
+	k := &flux.Kustomization{ID: flux.ID{Namespace: "flux-system", Name: "apps"}}
+	for _, name := range []string{"applied", "skipped", "foreign"} {
+		k.Spec.HealthChecks = append(k.Spec.HealthChecks, meta.NamespacedObjectKindReference{Kind: "Deployment", Namespace: "ns", Name: name})
+	}
+	var got []string
+	for _, target := range Select(Auto, k, []Applied{{Object: deployment("applied"), Version: "7"}, {Object: deployment("skipped"), Version: "8", Skipped: true}}) {
+		got = append(got, fmt.Sprintf("%s %s %q", target.Ref.Name, target.Owner, target.Version))
+	}
+	if want := []string{`applied flux-system/apps "7"`, `foreign / ""`, `skipped / ""`}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 func TestDefaultOfHealthCheckIsApps(t *testing.T) {
 	if r := checkRef("", "Deployment", "n", "d"); r.Group != "apps" || r.Version != "v1" {
 		t.Errorf("S6.4: %+v", r)
