@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/fluxcd/pkg/ssa"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -225,7 +226,7 @@ func (p *prover) create(r *rand.Rand, base flux.Object) *unstructured.Unstructur
 		if err == nil {
 			return desired
 		}
-		if attempt == 1 {
+		if attempt == 1 && !apierrors.IsForbidden(err) { // another case's quota
 			p.t.Errorf("%s: %v", base.Ref(), err)
 		}
 	}

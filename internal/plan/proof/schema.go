@@ -119,7 +119,7 @@ func settlesAs(merged, settled, have any) bool {
 		s, settledOK := settled.(map[string]any)
 		h, haveOK := have.(map[string]any)
 		if !settledOK || !haveOK {
-			return false
+			break
 		}
 		for key := range m {
 			if _, both := h[key]; both {
@@ -140,7 +140,7 @@ func settlesAs(merged, settled, have any) bool {
 		s, settledOK := settled.([]any)
 		h, haveOK := have.([]any)
 		if !settledOK || !haveOK || len(m) != len(h) || len(m) != len(s) {
-			return false
+			break
 		}
 		for i := range m {
 			if !settlesAs(m[i], s[i], h[i]) {

@@ -122,14 +122,8 @@ var defaults = map[reflect.Type]func(pointer any){
 	of[corev1.GRPCAction](): func(p any) {
 		setIfNil(&p.(*corev1.GRPCAction).Service, "")
 	},
-	of[corev1.Secret](): func(p any) {
-		secret := p.(*corev1.Secret)
-		for key, value := range secret.Data {
-			if value == nil {
-				secret.Data[key] = []byte{}
-			}
-		}
-	},
+	of[corev1.Secret]():    func(p any) { fillBytes(p.(*corev1.Secret).Data) },
+	of[corev1.ConfigMap](): func(p any) { fillBytes(p.(*corev1.ConfigMap).BinaryData) },
 	of[networkingv1.IngressClassParametersReference](): func(p any) {
 		setIfNil(&p.(*networkingv1.IngressClassParametersReference).Scope, networkingv1.IngressClassParametersReferenceScopeCluster)
 	},
@@ -165,6 +159,14 @@ func setIfZero[T comparable](field *T, value T) {
 func setIfNil[T any](field **T, value T) {
 	if *field == nil {
 		*field = &value
+	}
+}
+
+func fillBytes(data map[string][]byte) {
+	for key, value := range data {
+		if value == nil {
+			data[key] = []byte{}
+		}
 	}
 }
 
