@@ -39,7 +39,6 @@ type rules struct {
 	// expressions are nil if there are none.
 	expressions  *cel.Validator
 	subresources *apiextensionsv1.CustomResourceSubresources
-	namespaced   bool
 }
 
 // compile makes the rules as a server does when it begins to serve a version.
