@@ -16,6 +16,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/retry"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Action is what was done to an object, in Flux's words (S4.45).
@@ -149,14 +150,15 @@ func (r *runner) each(ctx context.Context, steps []*step, fn func(*step)) {
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer safe.Recover(&err)
 			if ctx.Err() == nil {
 				fn(st)
 			}
 			return nil
 		})
 	}
-	_ = g.Wait() // fn has no error: a step keeps its own
+	safe.Raise(g.Wait()) // fn has no other error: a step keeps its own
 }
 
 // rankwise yields runs of steps of equal rank.

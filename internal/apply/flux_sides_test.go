@@ -114,7 +114,7 @@ func runSluice(ctx context.Context, objects []*unstructured.Unstructured, s sett
 		for i, ref := range refs {
 			targets[i].Ref = ref
 		}
-		hub := health.NewHub(clients)
+		hub := health.NewHub(clients, func(err error) { panic(err) })
 		defer hub.Close()
 		_, err = hub.Wait(ctx, targets, health.Options{FailFast: true})
 		return err

@@ -16,6 +16,7 @@ import (
 	kustypes "sigs.k8s.io/kustomize/api/types"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Notice tells the user something that is no failure.
@@ -80,6 +81,9 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 	}
 	done := make(chan outcome, 1)
 	go func() {
+		var o outcome
+		defer func() { done <- o }()
+		defer safe.Recover(&o.err)
 		result, err, alone := newBuilder(tree, k, options).inTurn(1)
 		if alone {
 			if turns.Acquire(ctx, allTurns) != nil {
@@ -89,7 +93,7 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 			b.alone = true
 			result, err, _ = b.inTurn(allTurns)
 		}
-		done <- outcome{result, err}
+		o = outcome{result, err}
 	}()
 	select {
 	case o := <-done:

@@ -148,9 +148,12 @@ func (j *journal) String() string {
 	return strings.Join(j.lines, "\n")
 }
 
+// newHub makes a hub that has no fault.
+func newHub(c Clients) *Hub { return NewHub(c, func(err error) { panic(err) }) }
+
 // wait is a wait on a hub of its own.
 func wait(ctx context.Context, c Clients, targets []Target, o Options) ([]Status, error) {
-	h := NewHub(c)
+	h := newHub(c)
 	defer h.Close()
 	return h.Wait(ctx, targets, o)
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/selection"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Hub is what all waits of a run know together of one cluster, as one user. It lists and watches each kind once for all of them:
@@ -28,6 +29,7 @@ type Hub struct {
 	running sync.WaitGroup
 	kinds   newKinds
 	pods    podWatches
+	fault   func(error)
 
 	kindsOnce sync.Once
 
@@ -51,12 +53,22 @@ type selector struct {
 // maxNames is how many Kustomizations a selector names; the address of a request has a limit.
 const maxNames = 50
 
-// NewHub makes a hub that asks for nothing yet.
-func NewHub(c Clients) *Hub {
-	h := &Hub{clients: c, sets: map[setKey]*set{}, refused: map[setKey]bool{}, expected: map[schema.GroupKind]map[string]bool{}, owners: map[string]bool{}}
+// NewHub makes a hub that asks for nothing yet. fault is called with a panic of what the hub does for no wait in particular; the
+// waits cannot be relied on any more then. It may be called concurrently.
+func NewHub(c Clients, fault func(error)) *Hub {
+	h := &Hub{clients: c, fault: fault, sets: map[setKey]*set{}, refused: map[setKey]bool{}, expected: map[schema.GroupKind]map[string]bool{}, owners: map[string]bool{}}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.pods.init(h)
 	return h
+}
+
+// background does something that Close waits for.
+func (h *Hub) background(do func()) {
+	h.running.Go(func() {
+		if err := safe.Do(func() error { do(); return nil }); err != nil {
+			h.fault(err)
+		}
+	})
 }
 
 // Clients returns what the hub was made of.
@@ -100,7 +112,7 @@ func (h *Hub) Watch(targets []Target) {
 		if g.owner.IsZero() {
 			continue
 		}
-		h.running.Go(func() {
+		h.background(func() {
 			m, err := resolve(h.ctx, h.clients.Mapper, g.kind)
 			if err != nil {
 				return // Wait finds it out, and tells
@@ -205,5 +217,5 @@ func (h *Hub) selector(name string) string {
 
 // awaitKinds begins, once, to watch for kinds that the cluster does not serve yet.
 func (h *Hub) awaitKinds() {
-	h.kindsOnce.Do(func() { h.running.Go(func() { h.kinds.watch(h.ctx, h.clients) }) })
+	h.kindsOnce.Do(func() { h.background(func() { h.kinds.watch(h.ctx, h.clients) }) })
 }

@@ -135,7 +135,7 @@ func TestLateEventsOpenNoGate(t *testing.T) {
 		held.line(t.Context())
 		return [][]byte{line}
 	})})
-	h := NewHub(s.through(p))
+	h := newHub(s.through(p))
 	defer func() { held.off(); h.Close(); noneLeft(t) }()
 	if _, err := h.Wait(t.Context(), []Target{s.put("algebra", "True")}, Options{Timeout: long}); err != nil {
 		t.Fatal(err)
@@ -168,7 +168,7 @@ func TestLostEventIsNoticed(t *testing.T) {
 		}
 		return [][]byte{line}
 	})})
-	h := NewHub(s.through(p))
+	h := newHub(s.through(p))
 	defer h.Close()
 	algebra, biology := s.put("algebra", "False"), s.put("biology", "False")
 	w := s.await(h, biology)
@@ -200,7 +200,7 @@ func TestRepeatedEventsTakeNothingBack(t *testing.T) {
 		all = append(all, slices.Clone(line))
 		return slices.Concat([][]byte{line}, all)
 	})})
-	h := NewHub(s.through(p))
+	h := newHub(s.through(p))
 	defer h.Close()
 	w := s.await(h, s.put("algebra", "False"), s.put("biology", "False"))
 	w.journal.await(t, "biology status: 'InProgress'")
@@ -229,7 +229,7 @@ func TestRepeatedEventsTakeNothingBack(t *testing.T) {
 // An object that is replaced is judged anew, and one that loses its labels, or never had them, is found by its name.
 func TestReplacedAndUnlabelledObjects(t *testing.T) {
 	s := newShelf(t)
-	h := NewHub(s.clients)
+	h := newHub(s.clients)
 	defer func() { h.Close(); noneLeft(t) }()
 	first := s.put("algebra", "False")
 	w := s.await(h, first, s.put("biology", "False")) // which keeps the wait from ending
@@ -282,7 +282,7 @@ func TestWaitsShareOneWatch(t *testing.T) {
 		p := proxy.New(t, kubetest.Shared(t))
 		config := rest.CopyConfig(p.Config())
 		config.Impersonate.UserName = user
-		h := NewHub(s.clientsFor(config))
+		h := newHub(s.clientsFor(config))
 		h.Expect(targets)
 		h.Watch(targets[:1])
 		for range 2 {
@@ -328,7 +328,7 @@ func TestExpressionsSeeWholeObjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := NewHub(s.clients)
+	h := newHub(s.clients)
 	defer h.Close()
 	for _, targets := range [][]Target{{target}, expressions.Attach([]Target{target}), {target}} {
 		if _, err := h.Wait(t.Context(), targets, Options{Timeout: long}); err != nil {
@@ -345,7 +345,7 @@ func TestWatchesOfPodsAreBounded(t *testing.T) {
 	for i := range 7 {
 		targets = append(targets, e.apply(deploymentOf(fmt.Sprintf("web-%d", i), "ghcr.io/your-org/web:does-not-exist", 1, ""))...)
 	}
-	h := NewHub(e.through(p))
+	h := newHub(e.through(p))
 	j := newJournal()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)

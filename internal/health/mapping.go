@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // resolve asks the mapper, which knows no context and may be asking the server, without waiting for it longer than ctx.
@@ -22,8 +23,10 @@ func resolve(ctx context.Context, mapper meta.RESTMapper, gk schema.GroupKind) (
 	}
 	answers := make(chan answer, 1)
 	go func() {
-		m, err := mapper.RESTMapping(gk)
-		answers <- answer{m, err}
+		var a answer
+		defer func() { answers <- a }()
+		defer safe.Recover(&a.err)
+		a.m, a.err = mapper.RESTMapping(gk)
 	}()
 	select {
 	case a := <-answers:

@@ -102,7 +102,7 @@ func (p *podWatches) open(scope podScope) *podWatch {
 		labels: scope.selector,
 		emit:   func(b batch) bool { w.take(b); return true },
 	}
-	p.hub.running.Go(func() {
+	p.hub.background(func() {
 		// Forbidden is told by what is not said, and pods are always served.
 		_ = s.run(ctx, true)
 	})

@@ -9,6 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
+
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // lagLimit is how long a watch may owe what was written before the set is listed again. Events of a healthy server come within
@@ -104,8 +106,9 @@ func newSet(ctx context.Context, k setKey, kind schema.GroupVersionKind, l liste
 	}
 	s.begin = sync.OnceFunc(func() {
 		running.Go(func() {
+			defer close(s.ended)
+			defer safe.Recover(&s.end)
 			s.end = s.stream.run(ctx, giveUp)
-			close(s.ended)
 		})
 	})
 	return s

@@ -291,7 +291,7 @@ func TestHubSelector(t *testing.T) {
 		}
 		return targets
 	}
-	h := NewHub(Clients{})
+	h := newHub(Clients{})
 	defer h.Close()
 	h.Expect(of("b", "a"))
 	if got := h.selector("a"); got != "kustomize.toolkit.fluxcd.io/name in (a,b)" || h.selector("b") != got {

@@ -14,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Options says how to wait.
@@ -239,8 +240,18 @@ func (w *waiter) start(ctx context.Context) {
 		o.group.objects[o.target.Ref.Name] = o
 	}
 	for _, g := range w.groups {
-		w.running.Go(func() { w.followGroup(ctx, g) })
+		w.follow(ctx, g)
 	}
+}
+
+// follow follows a group in a goroutine of its own. A panic there is one of the wait's own goroutine, which is where the wait
+// ends.
+func (w *waiter) follow(ctx context.Context, g *group) {
+	w.running.Go(func() {
+		if err := safe.Do(func() error { w.followGroup(ctx, g); return nil }); err != nil {
+			w.news.send(func(context.Context) { safe.Raise(err) })
+		}
+	})
 }
 
 // openWatches has the watches opened of sets that only this wait needs, once there is an answer for every object.
@@ -272,6 +283,7 @@ func (w *waiter) followGroup(ctx context.Context, g *group) {
 				err = w.followObjects(ctx, g, m, namespace)
 			}
 		}
+		safe.Raise(err) // one of a watch that others share
 		var s Status
 		switch {
 		case err == nil || ctx.Err() != nil:
@@ -314,7 +326,9 @@ func (w *waiter) followObjects(ctx context.Context, g *group, m *meta.RESTMappin
 	errs := make(chan error, len(g.objects))
 	for name, o := range g.objects {
 		go func() {
-			errs <- w.followIn(ctx, w.hub.joinOne(m, namespace, name, g.whole), g, namespace, map[string]*object{name: o})
+			errs <- safe.Do(func() error {
+				return w.followIn(ctx, w.hub.joinOne(m, namespace, name, g.whole), g, namespace, map[string]*object{name: o})
+			})
 		}()
 	}
 	// The first that ends ends all: the context has, or the resource is gone.
@@ -390,7 +404,7 @@ func (w *waiter) seek(ctx context.Context, o *object) {
 	o.target.Owner = flux.ID{}
 	o.group = &group{kind: o.group.kind, namespace: o.group.namespace, whole: o.group.whole, objects: map[string]*object{o.target.Ref.Name: o}}
 	g := o.group
-	w.running.Go(func() { w.followGroup(ctx, g) })
+	w.follow(ctx, g)
 }
 
 // setMissing applies S6.12.

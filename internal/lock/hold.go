@@ -9,6 +9,8 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // hold begins to renew a Lease that was taken by a request sent at the given time.
@@ -54,7 +56,7 @@ func (l *Lock) keep(ctx context.Context, renewed time.Time) {
 		}
 		sent := time.Now()
 		limited, cancel := context.WithDeadline(ctx, deadline)
-		err := l.renew(limited, sent)
+		err := safe.Do(func() error { return l.renew(limited, sent) })
 		cancel()
 		var lost *LostError
 		switch {

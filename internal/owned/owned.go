@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const (
@@ -90,7 +91,8 @@ func Find(ctx context.Context, c Client, k Kinds, whole func(schema.GroupKind) b
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(listers)
 	for i, gvk := range kinds {
-		group.Go(func() error {
+		group.Go(func() (err error) {
+			defer safe.Recover(&err)
 			items[i], errs[i] = list(ctx, c, gvk, whole(gvk.GroupKind()))
 			if ctx.Err() != nil {
 				return context.Cause(ctx)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/plan/proof"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const defaultConcurrency = 16
@@ -247,14 +248,15 @@ func (r *run) eachOf(ctx context.Context, limit, n int, fn func(i int)) {
 		if ctx.Err() != nil {
 			break
 		}
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer safe.Recover(&err)
 			if ctx.Err() == nil {
 				fn(i)
 			}
 			return nil
 		})
 	}
-	_ = g.Wait() // fn has no error: an item keeps its own
+	safe.Raise(g.Wait()) // fn has no other error: an item keeps its own
 }
 
 // excuse plans for later what may be accepted at its turn.

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // watchPause is how long to wait before a watch that failed is opened again.
@@ -86,14 +87,16 @@ func awaitGone(ctx context.Context, c Client, targets []*target) {
 		p := place{t.gvk, t.ref.Namespace}
 		groups[p] = append(groups[p], t)
 	}
-	var wg sync.WaitGroup
+	var watches errgroup.Group
 	for p, group := range groups {
-		wg.Go(func() {
+		watches.Go(func() (err error) {
+			defer safe.Recover(&err)
 			for ctx.Err() == nil && !watchGone(ctx, c, p.gvk, p.namespace, group) {
 			}
+			return nil
 		})
 	}
-	wg.Wait()
+	safe.Raise(watches.Wait()) // there is no other error: a target keeps its own
 }
 
 // watchGone lists and then watches one kind in one namespace. It reports whether there is nothing left to wait for, because all are

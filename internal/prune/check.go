@@ -12,6 +12,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // readers is how many requests Check has in flight at once.
@@ -170,7 +171,8 @@ func (k *check) read(ctx context.Context) error {
 	for i, d := range k.plan.Deletions {
 		answers[i] = make([]answer, len(d.Entries))
 		for j, e := range d.Entries {
-			group.Go(func() error {
+			group.Go(func() (err error) {
+				defer safe.Recover(&err)
 				a := &answers[i][j]
 				if a.err = context.Cause(ctx); a.err != nil {
 					return nil

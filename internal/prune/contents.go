@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const (
@@ -104,8 +105,8 @@ func (k *check) contents(ctx context.Context, namespace string, kinds []schema.G
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for i, gvk := range kinds {
-		group.Go(func() error {
-			var err error
+		group.Go(func() (err error) {
+			defer safe.Recover(&err)
 			items[i], err = list(ctx, k.client, gvk, client.InNamespace(namespace))
 			switch {
 			case ctx.Err() != nil:

@@ -18,6 +18,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/retry"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const (
@@ -159,7 +160,8 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 		group := errgroup.Group{}
 		group.SetLimit(deleters)
 		for i := first; i < last; i++ {
-			group.Go(func() error {
+			group.Go(func() (err error) {
+				defer safe.Recover(&err)
 				if ctx.Err() != nil || results[i].Err != nil {
 					return nil
 				}
@@ -170,8 +172,8 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 				return nil
 			})
 		}
-		// The functions return no error: it is in the result.
-		_ = group.Wait()
+		// The functions return no other error: it is in the result.
+		safe.Raise(group.Wait())
 		for i := first; i < last; i++ {
 			if results[i].Err != nil {
 				results[i].Outcome, results[i].Reason = Failed, ""

@@ -389,5 +389,5 @@ func (r *run) hubAs(n *node, user string) (*health.Hub, error) {
 	if err != nil {
 		return nil, err
 	}
-	return to.health(user)
+	return to.health(user, r.abort)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"reflect"
-	"runtime/debug"
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,6 +18,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/plan"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // namespaceTerminating is the API server's cause of a refusal in a namespace that
@@ -169,6 +169,9 @@ func interrupted(ctx context.Context) event.Failure {
 	if _, ok := cause.(*lock.LostError); ok {
 		f.Phase, f.Reason, f.Hint = "lock", "LockLost", "see what the other run does, then run again: it goes on from here"
 	}
+	if fault, ok := cause.(*safe.Error); ok {
+		f.Reason, f.Hint = fault.Reason(), fault.Hint()
+	}
 	return f
 }
 
@@ -220,40 +223,4 @@ func (r *run) noticeOnce(key string, n event.Notice) {
 	}
 	n.At = now()
 	r.emit(n)
-}
-
-// panicError is a fault of sluice, or of a library, that must not take the
-// records and the lock down with it.
-type panicError struct {
-	value any
-	stack []byte
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("internal error: %v", e.value) }
-
-// Hint says what to do.
-func (e *panicError) Hint() string {
-	return "this is a fault of sluice; please report it, with the text of this message: " + firstFrame(e.stack)
-}
-
-// Reason is the failure's stable code.
-func (e *panicError) Reason() string { return "InternalError" }
-
-// recovered turns a panic into an error; it is for defer.
-func recovered(err *error) {
-	if value := recover(); value != nil {
-		*err = &panicError{value: value, stack: debug.Stack()}
-	}
-}
-
-// firstFrame is the function of this module where a panic came from.
-func firstFrame(stack []byte) string {
-	const module = "github.com/sluicerun/sluice/internal/"
-	for line := range strings.Lines(string(stack)) {
-		name, _, _ := strings.Cut(line, "(0x")
-		if strings.HasPrefix(line, module) && !strings.HasPrefix(line, module+"run.recovered") {
-			return strings.TrimSpace(strings.TrimPrefix(name, module))
-		}
-	}
-	return "an unknown place"
 }

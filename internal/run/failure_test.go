@@ -14,22 +14,6 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 )
 
-func TestRecovered(t *testing.T) {
-	fault := func() (err error) {
-		defer recovered(&err)
-		var n *node
-		_ = n.Spec
-		return nil
-	}
-	var panicked *panicError
-	if err := fault(); !errors.As(err, &panicked) {
-		t.Fatalf("error %v", err)
-	}
-	if !strings.Contains(panicked.Hint(), "run.TestRecovered") {
-		t.Errorf("the hint does not say where: %s", panicked.Hint())
-	}
-}
-
 func TestUnjoin(t *testing.T) {
 	a, b, c := errors.New("a"), errors.New("b"), errors.New("c")
 	several := &multi{[]error{a, b}} // means one thing by both

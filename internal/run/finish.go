@@ -12,6 +12,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const (
@@ -57,7 +58,7 @@ func (r *run) finish(ctx context.Context) Outcome {
 		if r.options.Command == CommandDestroy {
 			save = r.concludeDestroy
 		}
-		if err := save(detached, verdict); err != nil {
+		if err := safe.Do(func() error { return save(detached, verdict) }); err != nil {
 			saved = false
 			r.failures = append(r.failures, r.failuresOf(ctx, "record", nil, err)...)
 			if verdict == event.Live || verdict == event.VerdictDestroyed {

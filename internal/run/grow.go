@@ -17,6 +17,7 @@ import (
 	"github.com/sluicerun/sluice/internal/gate"
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/plan"
+	"github.com/sluicerun/sluice/internal/safe"
 	"github.com/sluicerun/sluice/internal/source"
 	"github.com/sluicerun/sluice/internal/substitute"
 )
@@ -196,7 +197,7 @@ func (r *run) render(ctx context.Context, nodes ...*node) map[*node][]event.Fail
 	var all sync.WaitGroup
 	for i, n := range nodes {
 		all.Go(func() {
-			defer recovered(&renderings[i].err)
+			defer safe.Recover(&renderings[i].err)
 			renderings[i].result, renderings[i].err = build.Build(ctx, n.tree, n.Kustomization, r.building())
 		})
 	}

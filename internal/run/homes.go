@@ -30,8 +30,9 @@ type home struct {
 	hubs map[string]*health.Hub // by user
 }
 
-// health returns what all nodes share that are watched as a user (S4.40).
-func (h *home) health(user string) (*health.Hub, error) {
+// health returns what all nodes share that are watched as a user (S4.40); abort
+// ends the run if that cannot go on.
+func (h *home) health(user string, abort func(error)) (*health.Hub, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if known, ok := h.hubs[user]; ok {
@@ -44,7 +45,7 @@ func (h *home) health(user string) (*health.Hub, error) {
 	if h.hubs == nil {
 		h.hubs = map[string]*health.Hub{}
 	}
-	h.hubs[user] = health.NewHub(clients)
+	h.hubs[user] = health.NewHub(clients, abort)
 	return h.hubs[user], nil
 }
 

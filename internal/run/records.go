@@ -12,6 +12,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/retry"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // A record goes through a run like this: recall reads it or makes a new one;
@@ -203,7 +204,7 @@ func inParallel(most int, all []func() error) []error {
 		slots <- struct{}{}
 		group.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = do()
+			errs[i] = safe.Do(do)
 		})
 	}
 	group.Wait()

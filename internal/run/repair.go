@@ -11,6 +11,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
+	"github.com/sluicerun/sluice/internal/safe"
 	"github.com/sluicerun/sluice/internal/status"
 )
 
@@ -229,7 +230,7 @@ func (r *run) release() {
 	if r.held == nil {
 		return
 	}
-	if err := r.held.Release(); err != nil {
+	if err := safe.Do(r.held.Release); err != nil {
 		r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
 			Hint: "it frees itself within seconds"})
 	}

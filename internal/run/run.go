@@ -37,6 +37,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/planfile"
 	"github.com/sluicerun/sluice/internal/prune"
+	"github.com/sluicerun/sluice/internal/safe"
 	"github.com/sluicerun/sluice/internal/source"
 )
 
@@ -98,7 +99,7 @@ func (r *run) guarded(ctx context.Context, s stage) (failures []event.Failure) {
 			failures = append(failures, r.failure(ctx, "run", nil, err))
 		}
 	}()
-	defer recovered(&err)
+	defer safe.Recover(&err)
 	return s.do(ctx)
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
 	"github.com/sluicerun/sluice/internal/retry"
+	"github.com/sluicerun/sluice/internal/safe"
 	"github.com/sluicerun/sluice/internal/schedule"
 )
 
@@ -23,7 +24,7 @@ import (
 func (r *run) turn(ctx context.Context, n *node, do func(context.Context) error) error {
 	ctx = cluster.For(ctx, n.ID.String())
 	err := func() (err error) {
-		defer recovered(&err)
+		defer safe.Recover(&err)
 		return do(ctx)
 	}()
 	switch {
@@ -223,7 +224,11 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 			f.Text += ": " + status.Message
 		}
 		if i < diagnosed && err == nil {
-			group.Go(func() { look(looking, hub.Clients(), status, r.began, f) })
+			group.Go(func() {
+				if err := safe.Do(func() error { look(looking, hub.Clients(), status, r.began, f); return nil }); err != nil {
+					f.LogsNote = "not looked for: " + err.Error()
+				}
+			})
 		}
 	}
 	group.Wait()

@@ -15,6 +15,7 @@ import (
 	"slices"
 
 	"github.com/sluicerun/sluice/internal/graph"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Step is one vertex of work.
@@ -120,7 +121,14 @@ func Run(ctx context.Context, steps []Step, o Options) ([]Result, error) {
 	if err := r.grow(Growth{Steps: steps}, ""); err != nil {
 		return nil, err
 	}
-	r.loop(ctx)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	// A panic of a callback must not leave steps behind that go on working.
+	if err := safe.Do(func() error { r.loop(ctx); return nil }); err != nil {
+		stop(err)
+		r.drain()
+		safe.Raise(err)
+	}
 	return r.results, nil
 }
 
@@ -178,6 +186,15 @@ func (r *runner) loop(ctx context.Context) {
 	}
 }
 
+// drain waits for the steps that run, whatever they say.
+func (r *runner) drain() {
+	for r.running > 0 {
+		if out := <-r.done; !r.pause(out) {
+			r.running--
+		}
+	}
+}
+
 // start starts, ends as skipped or ends as cancelled all that can be, in the
 // graph's order. For all but gates one pass is enough, since a step comes after
 // all that it needs; what a gate looks at may end later in a pass. again says
@@ -213,8 +230,10 @@ func (r *runner) start(ctx context.Context) (again bool) {
 			}
 			stepCtx = context.WithValue(ctx, seatKey{}, &seat{name: name, slot: step.Slot, done: r.done})
 			go func() {
-				growth, err := step.Run(stepCtx)
-				r.done <- outcome{name: name, growth: growth, err: err}
+				out := outcome{name: name}
+				defer func() { r.done <- out }()
+				defer safe.Recover(&out.err)
+				out.growth, out.err = step.Run(stepCtx)
 			}()
 		}
 	}

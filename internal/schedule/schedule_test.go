@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 var errBroken = errors.New("broken")
@@ -356,4 +358,32 @@ func TestPauseCancelled(t *testing.T) {
 			t.Errorf("took %s", took)
 		}
 	})
+}
+
+// A panic of a step is its error; one of a callback is one of Run, which waits for the steps that run.
+func TestPanics(t *testing.T) {
+	boom := Step{Name: "boom", Run: func(context.Context) (Growth, error) { panic("boom") }}
+	after := Step{Name: "after", Needs: []string{"boom"}, Run: func(context.Context) (Growth, error) { return Growth{}, nil }}
+	results, err := Run(t.Context(), []Step{boom, after}, Options{Workers: 1})
+	var fault *safe.Error
+	if err != nil || len(results) != 2 || !errors.As(results[0].Err, &fault) || results[1].State != Skipped {
+		t.Errorf("%v, %v", results, err)
+	}
+
+	ended := false
+	slow := Step{Name: "slow", Run: func(ctx context.Context) (Growth, error) {
+		<-ctx.Done() // the others are told to stop
+		ended = true
+		return Growth{}, context.Cause(ctx)
+	}}
+	quick := Step{Name: "quick", Run: func(context.Context) (Growth, error) {
+		return Growth{Make: func() Growth { panic("boom") }}, nil
+	}}
+	err = safe.Do(func() error {
+		_, err := Run(t.Context(), []Step{slow, quick}, Options{Workers: 2})
+		return err
+	})
+	if !errors.As(err, &fault) || !ended {
+		t.Errorf("%v; the other step has ended: %t", err, ended)
+	}
 }

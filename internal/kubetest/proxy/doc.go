@@ -21,6 +21,7 @@
 //   - [Reply]: the proxy answers itself, with whatever it is told;
 //   - [Rewrite]: the server's answer is changed on its way;
 //   - [Lines]: so is each line of it, as it passes: the events of a watch;
+//   - [Warn]: the server's answer gets a warning, which the client handles in the goroutine that has asked;
 //   - [Delay], [Hang]: the request is forwarded later, with Hang after Active.Release;
 //   - [Call]: a function is called, and then the request is forwarded: the place to kill a process.
 //

@@ -172,6 +172,14 @@ func Rewrite(change func(body []byte) []byte) Action {
 	}}
 }
 
+// Warn adds a warning to the server's answer, as the API server does for what is deprecated.
+func Warn(text string) Action {
+	return Action{after: func(resp *http.Response) error {
+		resp.Header.Add("Warning", fmt.Sprintf("299 - %q", text))
+		return nil
+	}}
+}
+
 // Delay forwards the request after d, or not at all if the client leaves before.
 func Delay(d time.Duration) Action {
 	return Action{before: func(ctx context.Context, _ Request, _ *Active) (*http.Response, error) {

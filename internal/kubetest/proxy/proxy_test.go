@@ -183,6 +183,7 @@ func TestFaults(t *testing.T) {
 		"429":       {proxy.Answer(429, 0), apierrors.IsTooManyRequests, false},
 		"odd":       {proxy.Reply(200, "application/json", []byte("[")), func(err error) bool { return err != nil }, false},
 		"rewrite":   {proxy.Rewrite(func(body []byte) []byte { return body[:len(body)-5] }), func(err error) bool { return err != nil }, true},
+		"warn":      {proxy.Warn("mind the gap"), func(err error) bool { return err == nil }, true},
 		"delay":     {proxy.Delay(time.Millisecond), func(err error) bool { return err == nil }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
