@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,15 +41,6 @@ func (b *bench) established(ctx context.Context, refs []flux.Ref) error {
 		w.Stop()
 	}
 	return nil
-}
-
-// withoutTimes are the managed fields without when they were written.
-func withoutTimes(o *unstructured.Unstructured) []metav1.ManagedFieldsEntry {
-	entries := o.GetManagedFields()
-	for i := range entries {
-		entries[i].Time = nil
-	}
-	return entries
 }
 
 // ignore is a spec with ignored paths.
