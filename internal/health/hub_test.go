@@ -170,11 +170,12 @@ func TestLostEventIsNoticed(t *testing.T) {
 	})})
 	h := newHub(s.through(p))
 	defer h.Close()
-	algebra, biology := s.put("algebra", "False"), s.put("biology", "False")
+	s.put("algebra", "False")
+	biology := s.put("biology", "False")
 	w := s.await(h, biology)
 	w.journal.await(t, "biology status: 'InProgress'")
 	lists := count(p, "list", "gradebooks")
-	algebra = s.put("algebra", "True")
+	algebra := s.put("algebra", "True")
 	<-lost
 	s.put("biology", "True")
 	if err := <-w.done; err != nil {
