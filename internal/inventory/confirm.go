@@ -114,7 +114,7 @@ func encodeConfirmed(all map[flux.ID]Confirmation) ([]byte, error) {
 	groups := map[Confirmation]*confirmedGroup{}
 	var w confirmedJSON
 	for id, c := range all {
-		key := Confirmation{Base: c.Base.UTC(), Revision: c.Revision, Updated: c.Updated.UTC(), Total: c.Total}
+		key := Confirmation{Base: c.Base.UTC().Round(0), Revision: c.Revision, Updated: c.Updated.UTC().Round(0), Total: c.Total}
 		g := groups[key]
 		if g == nil {
 			g = &confirmedGroup{Base: key.Base, Revision: key.Revision, Updated: key.Updated, Total: key.Total, Kustomizations: map[string]int64{}}
