@@ -255,10 +255,7 @@ func (n named) ObjectID(name string) (string, error) {
 // gives, failures included. The repository has bases, components, generators,
 // patches, generated kustomization files and ignore patterns.
 func TestCacheProperty(t *testing.T) {
-	rounds := 150
-	if testing.Short() {
-		rounds = 30
-	}
+	const rounds = 60
 	hits, misses, failed, ids := 0, 0, 0, 0
 	for seed := range uint64(4) {
 		w := newWorld(seed)
