@@ -88,6 +88,9 @@ type Node struct {
 	Suspended bool `json:"suspended,omitempty"`
 	// Excluded is set if --only or --skip leave it out of the run.
 	Excluded bool `json:"excluded,omitempty"`
+	// AwaitsChildren says that it is ready only after the Kustomizations that
+	// its build holds are.
+	AwaitsChildren bool `json:"awaitsChildren,omitempty"`
 	// Cluster is the object that says how to reach the cluster that its
 	// objects live in, "Secret/namespace/name" and "/key" if the spec names
 	// one; empty for the run's own.

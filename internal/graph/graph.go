@@ -7,6 +7,7 @@
 package graph
 
 import (
+	"cmp"
 	"container/heap"
 	"errors"
 	"slices"
@@ -77,6 +78,23 @@ func New(vertices []Vertex) (*Graph, error) {
 // Order returns every vertex after all that it needs; among those that could
 // come next, the first by name does. The caller owns the slice.
 func (g *Graph) Order() []string { return slices.Clone(g.order) }
+
+// LongestFirst returns every vertex after all that it needs, those first with the
+// longest chain of others behind them: who works on them in this order, with
+// whatever else at once, ends soonest if all take as long. Among equals the order
+// is that of Order. The caller owns the slice.
+func (g *Graph) LongestFirst() []string {
+	behind := make(map[string]int, len(g.order))
+	for _, name := range slices.Backward(g.order) {
+		for _, d := range g.dependents[name] {
+			behind[name] = max(behind[name], behind[d]+1)
+		}
+	}
+	order := slices.Clone(g.order)
+	// What something needs has more behind it, so this is an order as well.
+	slices.SortStableFunc(order, func(a, b string) int { return cmp.Compare(behind[b], behind[a]) })
+	return order
+}
 
 // Needs returns what a vertex needs directly, sorted. The caller must not
 // change it.

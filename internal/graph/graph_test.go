@@ -40,6 +40,28 @@ func TestOrder(t *testing.T) {
 	}
 }
 
+func TestLongestFirst(t *testing.T) {
+	for name, tc := range map[string]struct{ in, want string }{
+		"empty":            {"", ""},
+		"ties by name":     {"c\na\nb", "a b c"},
+		"a chain first":    {"a\nb\ny\nz y", "y a b z"},
+		"the longer chain": {"a\nb a\nx\ny x\nz y", "x a y b z"},
+		"many behind one":  {"a\nb a\nm\nn m\no m\np n o", "m a n o b p"},
+		"need named twice": {"b a a\na", "a b"},
+		"a chain":          {"a b\nb c\nc", "c b a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, err := New(vertices(tc.in))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.Join(g.LongestFirst(), " "); got != tc.want {
+				t.Errorf("order %q, want %q", got, tc.want)
+			}
+		})
+	}
+}
+
 // S7.3, S7.11: Flux waits for ever on these; here they are found before
 // anything runs, all at once and with the same text each time.
 func TestFaults(t *testing.T) {

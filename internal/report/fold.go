@@ -80,6 +80,9 @@ func (f *Fold) Emit(e event.Event) {
 	case event.NodeApplied:
 		r := f.row(e.Node)
 		r.appliedAt, r.timeout, r.Gate = e.Time, e.Timeout, e.Waiting
+		if r.firstApplied.IsZero() {
+			r.firstApplied = e.Time.UTC()
+		}
 		if e.Waiting > 0 {
 			r.State = Waiting
 		}
@@ -141,7 +144,7 @@ func (f *Fold) foundNode(n event.Node) {
 	r := f.row(n.ID)
 	r.Parent, r.DependsOn, r.Path, r.File, r.Line = n.Parent, slices.Clone(n.DependsOn), n.Path, n.File, n.Line
 	r.Revision, r.Built, r.Deferred, r.Cluster = n.Revision, n.Objects, n.Deferred, n.Cluster
-	r.suspended, r.excluded = n.Suspended, n.Excluded
+	r.suspended, r.excluded, r.awaitsChildren = n.Suspended, n.Excluded, n.AwaitsChildren
 }
 
 func (f *Fold) planned(e event.Planned) {
@@ -301,6 +304,7 @@ func (f *Fold) Summary() Summary {
 	s.Images = images(&s)
 	s.Failures = f.failures(&s)
 	s.Slowest = slowest(s.Rows)
+	f.findPath(&s)
 	s.Headline = headline(&s)
 	return s
 }

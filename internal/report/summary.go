@@ -145,6 +145,8 @@ type Summary struct {
 	Graph Graph `json:"graph"`
 	// What took the longest.
 	Slowest *Slowest `json:"slowest,omitempty"`
+	// The chain of Kustomizations that decided how long the run took, before pruning. Absent until the end, and if none ran.
+	Path *Path `json:"criticalPath,omitempty"`
 	// False if pruning was left out because something failed.
 	Pruned bool `json:"pruned"`
 	// False if the records in the cluster could not be brought up to date; the next run repairs them.
@@ -302,6 +304,8 @@ type Row struct {
 	Duration Seconds `json:"seconds"`
 	// The part of it that was spent waiting for health.
 	Waited Seconds `json:"waitedSeconds"`
+	// How much later it could have ended without the last of all ending later. Absent if that is nothing, and if it did not run.
+	Slack Seconds `json:"slackSeconds,omitzero"`
 	// How many objects its health depends on.
 	Gate int `json:"waitedFor"`
 	// What was done to its objects.
@@ -320,6 +324,11 @@ type Row struct {
 	begun, ended bool // whether it was started, and whether it came to its end
 	appliedAt    time.Time
 	timeout      time.Duration
+
+	// For the critical path: when its objects were first applied, and whether
+	// it is ready only after its children are.
+	firstApplied   time.Time
+	awaitsChildren bool
 }
 
 // Object is an object, what was done to it and how it is.
@@ -488,6 +497,24 @@ type Slowest struct {
 	Part string `json:"part"`
 	// How long that took.
 	Duration Seconds `json:"seconds"`
+}
+
+// Path is the chain of Kustomizations that decided how long a run took.
+type Path struct {
+	// From the first start of a Kustomization to the last end of one.
+	Duration Seconds `json:"seconds"`
+	// The chain, first to last. Each begins the moment the one before let it, so their times add up to that of the whole. A Kustomization that waits for those that it holds can stand before and after them.
+	Steps []PathStep `json:"steps"`
+}
+
+// PathStep is one Kustomization's part of a Path.
+type PathStep struct {
+	// The Kustomization.
+	Node string `json:"kustomization"`
+	// How long the chain stood at it.
+	Duration Seconds `json:"seconds"`
+	// The part of it that came after its objects were applied: the wait for health.
+	RollOut Seconds `json:"rollOutSeconds"`
 }
 
 // Row returns the row of a Kustomization, or nil.

@@ -213,7 +213,11 @@ func VerdictLines(s *Summary) []Line {
 	label := Line{Lead: s.Label(), Text: "  " + s.Headline, Tone: tone(s.Result)}
 	switch s.Result {
 	case OutcomeSuccess:
-		return append([]Line{label}, imageLines(s, len(label.Lead)+2)...)
+		lines := append([]Line{label}, imageLines(s, len(label.Lead)+2)...)
+		if path := s.CriticalText(); path != "" {
+			lines = append(lines, Line{Text: strings.Repeat(" ", len(label.Lead)+2) + path})
+		}
+		return lines
 	case OutcomeNoChanges:
 		return []Line{label}
 	case OutcomeRefused:

@@ -159,5 +159,7 @@ func globs(names []string) []string {
 // announce tells reports of a node; from then on it must end.
 func (r *run) announce(n *node) {
 	n.announced = true
-	r.emit(event.NodeFound{At: now(), Node: n.describe()})
+	told := n.describe()
+	told.AwaitsChildren = n.waitsForAll(r.options.Wait)
+	r.emit(event.NodeFound{At: now(), Node: told})
 }

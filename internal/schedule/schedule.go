@@ -106,7 +106,8 @@ type Options struct {
 }
 
 // Run runs the steps and returns a result for each, in the order in which they
-// ended. Of the steps that could start, the first by the graph's order does.
+// ended. Of the steps that could start, the one with the longest chain of others
+// behind it does, then the first by the graph's order.
 // The error is the graph's, and then nothing was run; failures of steps are in
 // the results. Run returns only when every started step has returned.
 func Run(ctx context.Context, steps []Step, o Options) ([]Result, error) {
@@ -195,8 +196,8 @@ func (r *runner) drain() {
 	}
 }
 
-// start starts, ends as skipped or ends as cancelled all that can be, in the
-// graph's order. For all but gates one pass is enough, since a step comes after
+// start starts, ends as skipped or ends as cancelled all that can be, longest
+// chain first. For all but gates one pass is enough, since a step comes after
 // all that it needs; what a gate looks at may end later in a pass. again says
 // that one ended and another pass is due.
 func (r *runner) start(ctx context.Context) (again bool) {
@@ -364,7 +365,7 @@ func (r *runner) grow(growth Growth, by string) error {
 	if r.started == nil {
 		r.started = map[string]bool{}
 	}
-	r.graph, r.order = g, g.Order()
+	r.graph, r.order = g, g.LongestFirst()
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -386,4 +387,54 @@ func TestPanics(t *testing.T) {
 	if !errors.As(err, &fault) || !ended {
 		t.Errorf("%v; the other step has ended: %t", err, ended)
 	}
+}
+
+// Of the steps that can start, the one with the longest chain behind it does, and
+// no time passes between the end of one and the start of what it let go.
+func TestLongestChainFirstAndAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log journal
+		steps := plan("a\nb\nc\nx\ny x\nz y", &log)
+		began := time.Now()
+		if _, err := Run(t.Context(), steps, Options{Workers: 2}); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took != 3*time.Second {
+			t.Errorf("six steps of a second took two workers %v in the order %v", took, log.names)
+		}
+		// All that becomes possible in an instant starts in it, whatever it
+		// waited for: a step, a gate, or a worker.
+		var mu sync.Mutex
+		at := map[string]time.Duration{}
+		began = time.Now()
+		run := func(name string, d time.Duration) func(context.Context) (Growth, error) {
+			return func(context.Context) (Growth, error) {
+				mu.Lock()
+				at[name] = time.Since(began)
+				mu.Unlock()
+				time.Sleep(d)
+				return Growth{}, nil
+			}
+		}
+		_, err := Run(t.Context(), []Step{
+			{Name: "first", Slot: true, Run: run("first", 7*time.Millisecond)},
+			{Name: "roll-out", Needs: []string{"first"}, Run: run("roll-out", 11*time.Millisecond)},
+			{Name: "gate", Needs: []string{"roll-out"}, Open: func(context.Context, bool) (bool, error) { return true, nil }},
+			{Name: "behind the gate", Needs: []string{"gate"}, Slot: true, Run: run("behind the gate", 13*time.Millisecond)},
+			{Name: "without a worker", Slot: true, Needs: []string{"roll-out"}, Run: run("without a worker", time.Millisecond)},
+		}, Options{Workers: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := map[string]time.Duration{"first": 0, "roll-out": 7 * time.Millisecond}
+		// Which of the last two comes first is told by their chains, which
+		// are as long.
+		want["without a worker"], want["behind the gate"] = 18*time.Millisecond, 19*time.Millisecond
+		if at["behind the gate"] == 18*time.Millisecond {
+			want["without a worker"], want["behind the gate"] = 31*time.Millisecond, 18*time.Millisecond
+		}
+		if !maps.Equal(at, want) {
+			t.Errorf("started at %v, want %v", at, want)
+		}
+	})
 }

@@ -88,6 +88,9 @@ func verdict(s *report.Summary) string {
 	if s.Result != report.OutcomeRefused || len(s.Failures) == 0 {
 		b += text(s.Headline) + "\n\n"
 	}
+	if path := s.CriticalText(); path != "" && s.Result == report.OutcomeSuccess {
+		b += text(path) + "\n\n"
+	}
 	switch {
 	case s.Cluster == nil:
 	case s.Command == "destroy":
