@@ -154,7 +154,7 @@ func TestChangedAfterThePlan(t *testing.T) {
 				t.Errorf("values %s, want %s", values, tc.values)
 			}
 			for _, m := range live.GetManagedFields() {
-				if fields := string(m.FieldsV1.Raw); strings.Contains(fields, "f:resourceVersion") || strings.Contains(fields, "f:uid") {
+				if fields := m.FieldsV1.GetRawString(); strings.Contains(fields, "f:resourceVersion") || strings.Contains(fields, "f:uid") {
 					t.Errorf("the condition is a field of %s now: %s", m.Manager, fields)
 				}
 			}
