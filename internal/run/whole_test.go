@@ -46,7 +46,12 @@ type world struct {
 // a Kustomization of that name for them; NAMESPACE stands for the namespace.
 func newWorld(t *testing.T, files map[string]string) *world {
 	t.Helper()
-	c := kubetest.Shared(t)
+	return newWorldIn(t, kubetest.Shared(t), files)
+}
+
+// newWorldIn makes one in a cluster of the caller.
+func newWorldIn(t *testing.T, c *kubetest.Cluster, files map[string]string) *world {
+	t.Helper()
 	w := &world{T: t, Proxy: proxy.New(t, c), namespace: kubetest.Namespace(t, c), dir: t.TempDir()}
 	var err error
 	if w.repo, err = gittest.Create(w.dir); err != nil {
