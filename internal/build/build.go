@@ -87,7 +87,9 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 		result, err, alone := newBuilder(tree, k, options).inTurn(1)
 		if alone {
 			if turns.Acquire(ctx, allTurns) != nil {
-				return // nobody waits for it any more
+				// Rarely read, but it must not pass for a build of nothing.
+				o.result, o.err = stopped("not built")
+				return
 			}
 			b := newBuilder(tree, k, options)
 			b.alone = true

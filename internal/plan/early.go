@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
@@ -41,7 +42,7 @@ import (
 // foresee judges what has to wait, as far as that can be done now, and what the
 // run's own definitions will say of the rest.
 func (r *run) foresee(ctx context.Context) {
-	f := &foresight{run: r, standIn: &standIn{owner: r.options.Owner.Field}}
+	f := &foresight{run: r, standIn: &standIn{owner: r.options.Owner.Field, coming: r.supply.mutators}}
 	r.each(ctx, len(r.items), func(i int) {
 		it := r.items[i]
 		if !it.marked() {
@@ -77,26 +78,44 @@ func (f *foresight) look(ctx context.Context, it *item) {
 		f.elsewhere(ctx, it)
 	case says == nil:
 		// The server has said all there is, or nothing can be said.
+	case it.otherwise:
+		// If it exists, values that it has already may be tolerated, and
+		// what its manifest leaves out may be there.
+		f.misfit(it, says.CheckFields(it.object.Unstructured))
 	case it.waits():
-		f.fits(it, says.Check(it.object.Unstructured))
+		misfit, sure := f.check(ctx, it, says)
+		f.misfit(it, misfit)
+		if misfit == nil && sure {
+			it.foreseen()
+		}
 		if it.err == nil && says.Namespaced && !it.absent {
 			f.placed(ctx, it)
 		}
 	case it.change.Action == Recreate, it.live != nil && it.live.Err == nil && it.live.Object == nil:
 		// What the server said is by the definition that it has now.
-		f.misfit(it, says.Check(it.object.Unstructured))
+		misfit, _ := f.check(ctx, it, says)
+		f.misfit(it, misfit)
 	default:
 		f.misfit(it, says.CheckFields(it.object.Unstructured))
 	}
 }
 
-// fits takes over what a definition of the run says of a new object.
-func (f *foresight) fits(it *item, misfit error) {
-	if misfit == nil {
-		it.foreseen()
-		return
+// check judges an object as a new one. It is not sure of one that may be changed
+// before the server looks at its values.
+func (f *foresight) check(ctx context.Context, it *item, says *definition.Definition) (misfit error, sure bool) {
+	misfit = says.Check(it.object.Unstructured)
+	if misfit == nil || !f.mutated(ctx, it, says) {
+		return misfit, true
 	}
-	f.misfit(it, misfit)
+	return says.CheckFields(it.object.Unstructured), false
+}
+
+// mutated reports whether something may change objects of a definition on their
+// way in: fill in what is required, or correct a value. A server looks at the
+// values only after that, but at the fields before it.
+func (f *foresight) mutated(ctx context.Context, it *item, says *definition.Definition) bool {
+	plural := strings.TrimSuffix(says.Name, "."+says.Kind.Group)
+	return f.standIn.mutated(ctx, it.client, it.node.Access+"\x00"+it.node.User, it.gvk.GroupVersion().WithResource(plural))
 }
 
 func (f *foresight) misfit(it *item, misfit error) {

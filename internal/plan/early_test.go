@@ -271,6 +271,75 @@ func TestDefinitionThatChanges(t *testing.T) {
 	}
 }
 
+// A version that comes with the run, of a kind that is there in another one: its
+// objects may exist, so that what they lack or what is wrong about them may be
+// there already; only fields that are nowhere declared are certainly refused.
+func TestVersionThatComes(t *testing.T) {
+	b := connect(t)
+	_, definition, gadget := b.gadgets("{type: object, properties: {size: {type: integer}, tier: {type: string}}}")
+	definitions := b.node("definitions", definition)
+	b.applyStaged(b.plan(definitions), definitions)
+	t.Cleanup(func() { b.removeClusterScoped(definitions.Objects) })
+	live := b.node("objects", gadget+"spec: {size: 7, tier: gold}\n")
+	b.apply(b.plan(live), live, apply.Options{})
+
+	newer := strings.Replace(definition, "versions: [", "versions: [{name: v2, served: true, storage: false, schema: {openAPIV3Schema: {type: object, properties: "+
+		"{spec: {type: object, required: [tier], properties: {size: {type: integer, maximum: 5}, tier: {type: string}}}}}}}, ", 1)
+	definitions = b.node("definitions", newer)
+	v2 := strings.Replace(gadget, "/v1", "/v2", 1)
+	objects := b.node("objects", v2+"spec: {size: 7}\n")
+	objects.After = []flux.ID{definitions.ID}
+	p := b.plan(definitions, objects)
+	if c := find(t, p, "Gadget/g"); c.Action != Later {
+		t.Errorf("%s because %q", c.Action, c.Reason)
+	}
+	if m := p.memos[objects.ID]; len(m.entries) > 0 {
+		t.Error("the apply is told that the object does not exist")
+	}
+	objects = b.node("objects", v2+"spec: {colour: red}\n")
+	objects.After = []flux.ID{definitions.ID}
+	if _, got := b.refusals(definitions, objects); len(got) != 1 || !strings.HasSuffix(got[0], "spec.colour: field not declared in schema") {
+		t.Errorf("refusals %q", got)
+	}
+}
+
+// What is missing or wrong about a custom resource may be put right on its way in
+// by a webhook that comes with the run, or is there: a server looks at the values
+// after that.
+func TestMutatedByTheRun(t *testing.T) {
+	b := connect(t)
+	group, definition, gadget := b.gadgets("{type: object, required: [size], properties: {size: {type: integer}}}")
+	hook := `
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: MutatingWebhookConfiguration
+metadata: {name: ` + b.namespace + `-coming, namespace: ""}
+webhooks:
+- name: hook.example.com
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  clientConfig: {url: "https://127.0.0.1:1/"}
+  rules: [{apiGroups: [` + group + `], apiVersions: ["*"], operations: [CREATE], resources: [gadgets]}]
+`
+	objects := b.node("objects", gadget+"spec: {}\n")
+	for _, infra := range []Node{b.node("infra", definition), b.node("infra", definition+strings.Replace(hook, "[gadgets]", "[others]", 1))} {
+		objects.After = []flux.ID{infra.ID}
+		if _, got := b.refusals(infra, objects); len(got) != 1 || !strings.HasSuffix(got[0], "spec.size: Required value") {
+			t.Errorf("refusals %q", got)
+		}
+	}
+	infra := b.node("infra", definition+hook)
+	objects.After = []flux.ID{infra.ID}
+	if c := find(t, b.plan(infra, objects), "Gadget/g"); c.Action != Later {
+		t.Errorf("%s because %q", c.Action, c.Reason)
+	}
+	objects = b.node("objects", gadget+"spec: {colour: red}\n")
+	objects.After = []flux.ID{infra.ID}
+	if _, got := b.refusals(infra, objects); len(got) != 1 || !strings.HasSuffix(got[0], "spec.colour: field not declared in schema") {
+		t.Errorf("refusals %q", got)
+	}
+}
+
 // A kind of the server's own cannot be brought by anything, whatever runs
 // before.
 func TestKindsThatNothingBrings(t *testing.T) {

@@ -28,6 +28,9 @@ type item struct {
 	// does not know the kind.
 	namespaced bool
 	unserved   error
+	// otherwise is set if the server has an unserved kind in another version,
+	// as which the object may well exist.
+	otherwise bool
 
 	// live is the object in the cluster; nil if it was not read. unlisted
 	// is set if a list of what is ours did not hold it: most likely it does
@@ -115,6 +118,7 @@ func (r *run) scope() {
 	type answer struct {
 		namespaced bool
 		err        error
+		otherwise  bool
 	}
 	known := map[schema.GroupVersionKind]answer{}
 	for _, it := range r.items {
@@ -124,6 +128,9 @@ func (r *run) scope() {
 			a.err = err
 			if err == nil {
 				a.namespaced = mapping.Scope.Name() == meta.RESTScopeNameNamespace
+			} else if meta.IsNoMatchError(err) {
+				_, err := it.client.RESTMapper().RESTMapping(it.gvk.GroupKind())
+				a.otherwise = err == nil
 			}
 			known[it.gvk] = a
 		}
@@ -135,7 +142,7 @@ func (r *run) scope() {
 				Err: fmt.Errorf("%s namespace not specified", it.object.Ref()), hint: "set metadata.namespace in the manifest, or spec.targetNamespace of the Kustomization"}
 		case a.err == nil:
 		case meta.IsNoMatchError(a.err):
-			it.unserved = a.err
+			it.unserved, it.otherwise = a.err, a.otherwise
 			hint := ""
 			if more := (interface{ Hint() string })(nil); errors.As(a.err, &more) {
 				hint = more.Hint()

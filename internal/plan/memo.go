@@ -36,6 +36,8 @@ func (p *Plan) remember(it *item, s *supply) {
 	}
 	e := &entry{desired: it.object.Unstructured, known: it.let, ref: it.change.Ref, version: it.version, live: it.live, dryRun: it.dryRun}
 	switch {
+	case it.otherwise:
+		return // it may exist, and nobody has looked
 	case it.absent || it.unserved != nil:
 		e.live, e.dryRun = &rehearse.Answer{}, nil
 	case it.change.Action == Later, it.homeless, s.changesKind(it):

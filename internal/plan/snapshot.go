@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -150,11 +151,7 @@ func (r *run) list(ctx context.Context, b *batch) *Unlisted {
 // empty, and hands it to the items that it is about. Those that no list holds
 // are marked so, if all lists came to their end.
 func (r *run) bring(ctx context.Context, b *batch, namespace string, items []*item) error {
-	wanted := map[client.ObjectKey][]*item{}
-	for _, it := range items {
-		key := client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}
-		wanted[key] = append(wanted[key], it)
-	}
+	w := wants(items)
 	selectors, err := ownerSelectors(items)
 	if err != nil {
 		return err
@@ -162,7 +159,7 @@ func (r *run) bring(ctx context.Context, b *batch, namespace string, items []*it
 	errs := make([]error, len(selectors))
 	r.each(ctx, len(selectors), func(i int) {
 		errs[i] = r.pages(ctx, b.gvk, items[0].client, namespace, selectors[i], func(page []unstructured.Unstructured) {
-			r.receive(ctx, b.gvk, page, wanted)
+			r.receive(ctx, b.gvk, page, w)
 		})
 	})
 	if err := errors.Join(errs...); err != nil {
@@ -177,11 +174,37 @@ func (r *run) bring(ctx context.Context, b *batch, namespace string, items []*it
 	return nil
 }
 
+// wanted are items that lists may hold. It is safe for concurrent use.
+type wanted struct {
+	mu    sync.Mutex
+	items map[client.ObjectKey][]*item
+}
+
+func wants(items []*item) *wanted {
+	w := &wanted{items: map[client.ObjectKey][]*item{}}
+	for _, it := range items {
+		key := client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}
+		w.items[key] = append(w.items[key], it)
+	}
+	return w
+}
+
+// claim hands out the items that an object is for, once: two selectors may match
+// the same object, and a list that is begun anew brings some a second time, by
+// when somebody else works on its items, or is done with them.
+func (w *wanted) claim(key client.ObjectKey) []*item {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	its := w.items[key]
+	delete(w.items, key)
+	return its
+}
+
 // receive takes from a page what is wanted and lets go of the rest.
-func (r *run) receive(ctx context.Context, gvk schema.GroupVersionKind, page []unstructured.Unstructured, wanted map[client.ObjectKey][]*item) {
+func (r *run) receive(ctx context.Context, gvk schema.GroupVersionKind, page []unstructured.Unstructured, w *wanted) {
 	var found []*item
 	for i := range page {
-		its := wanted[client.ObjectKeyFromObject(&page[i])]
+		its := w.claim(client.ObjectKeyFromObject(&page[i]))
 		if len(its) == 0 {
 			continue
 		}

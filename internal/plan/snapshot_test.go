@@ -301,6 +301,30 @@ func TestRefusedLists(t *testing.T) {
 	}
 }
 
+// An object that two selectors match (a name in two namespaces, where one list
+// ends and the next begins), or that a list brings twice, is taken once: by then
+// its live object may have been let go of.
+func TestTakenOnce(t *testing.T) {
+	page := parse(t, "shop", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+	it := &item{node: &Node{}, object: page[0], gvk: page[0].GroupVersionKind(), namespaced: true}
+	r, w := &run{options: Options{Concurrency: 2}}, wants([]*item{it})
+	receive := func() {
+		r.receive(t.Context(), it.gvk, []unstructured.Unstructured{{Object: page[0].DeepCopy().Object}}, w)
+	}
+	receive()
+	if it.live == nil {
+		t.Fatal("not taken")
+	}
+	it.live = nil // let go of
+	var both sync.WaitGroup
+	both.Go(receive)
+	both.Go(receive)
+	both.Wait()
+	if it.live != nil {
+		t.Error("taken again")
+	}
+}
+
 // Selectors name all Kustomizations, each once, and none is too long for an
 // address.
 func TestOwnerSelectors(t *testing.T) {

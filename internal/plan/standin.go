@@ -37,7 +37,8 @@ const standInNamespace = "default"
 //     been merged with its own;
 //   - nothing that changes objects on their way in, which may do so by
 //     namespace, has to do with the kind: no mutating webhook and no mutating
-//     policy of the cluster, and none that is built in, as there are for Pods;
+//     policy, of the cluster or of the run, and none that is built in, as there
+//     are for Pods;
 //   - the kind is the server's own or that of a definition: what an aggregated
 //     server thinks of namespaces is not known;
 //   - it is not about a number or an address that another object has: that one
@@ -48,6 +49,8 @@ const standInNamespace = "default"
 // its turn. A standIn is safe for concurrent use.
 type standIn struct {
 	owner string
+	// coming are the mutations that the run brings.
+	coming []resourceRule
 
 	mu       sync.Mutex
 	refused  map[string]bool       // who gets no answer about which kind
@@ -172,6 +175,10 @@ func aggregated(ctx context.Context, it *item) bool {
 // mutated reports whether something may change objects of a resource on their
 // way in, or whether that cannot be told.
 func (s *standIn) mutated(ctx context.Context, c client.Client, who string, resource schema.GroupVersionResource) bool {
+	matches := func(r resourceRule) bool { return r.matches(resource) }
+	if slices.ContainsFunc(s.coming, matches) {
+		return true
+	}
 	s.mu.Lock()
 	if s.mutators == nil {
 		s.mutators = map[string]*mutations{}
@@ -183,7 +190,7 @@ func (s *standIn) mutated(ctx context.Context, c client.Client, who string, reso
 	}
 	s.mu.Unlock()
 	m.once.Do(func() { m.rules, m.known = readMutations(ctx, c) })
-	return !m.known || slices.ContainsFunc(m.rules, func(r resourceRule) bool { return r.matches(resource) })
+	return !m.known || slices.ContainsFunc(m.rules, matches)
 }
 
 func (r resourceRule) matches(resource schema.GroupVersionResource) bool {
@@ -193,18 +200,33 @@ func (r resourceRule) matches(resource schema.GroupVersionResource) bool {
 	return has(r.groups, resource.Group) && (has(r.resources, resource.Resource) || slices.Contains(r.resources, "*/*"))
 }
 
+// admissionGroup has the kinds of mutators.
+const admissionGroup = "admissionregistration.k8s.io"
+
+// mutators are the kinds that change objects on their way in.
+var mutators = []struct {
+	kind string
+	path []string // to the lists of rules
+}{
+	{"MutatingWebhookConfiguration", []string{"webhooks", "rules"}},
+	{"MutatingAdmissionPolicy", []string{"spec", "matchConstraints", "resourceRules"}},
+}
+
+// mutationsOf returns the rules of an object, none if it is no mutator.
+func mutationsOf(o *unstructured.Unstructured) (rules []resourceRule) {
+	for _, m := range mutators {
+		if gvk := o.GroupVersionKind(); gvk.Group == admissionGroup && gvk.Kind == m.kind {
+			collectRules(o.Object, m.path, &rules)
+		}
+	}
+	return rules
+}
+
 // readMutations reads the cluster's mutating webhooks and policies.
 func readMutations(ctx context.Context, c client.Client) ([]resourceRule, bool) {
-	const group = "admissionregistration.k8s.io"
 	var rules []resourceRule
-	for _, from := range []struct {
-		kind string
-		path []string // to the lists of rules
-	}{
-		{"MutatingWebhookConfiguration", []string{"webhooks", "rules"}},
-		{"MutatingAdmissionPolicy", []string{"spec", "matchConstraints", "resourceRules"}},
-	} {
-		mapping, err := c.RESTMapper().RESTMapping(schema.GroupKind{Group: group, Kind: from.kind})
+	for _, from := range mutators {
+		mapping, err := c.RESTMapper().RESTMapping(schema.GroupKind{Group: admissionGroup, Kind: from.kind})
 		if meta.IsNoMatchError(err) {
 			continue // an older server, which has no such thing
 		}

@@ -39,6 +39,8 @@ type supply struct {
 	changed map[schema.GroupKind]*change
 	// services are the group versions of the run's APIServices.
 	services map[schema.GroupVersion]string
+	// mutators are what the run's mutating webhooks and policies are for.
+	mutators []resourceRule
 	// rights is set if the run changes roles or bindings.
 	rights bool
 	// named are the objects that the run brings and that a refusal may name:
@@ -76,6 +78,7 @@ func newSupply(nodes []Node, items []*item, promised []string) *supply {
 			version, _, _ := unstructured.NestedString(it.object.Object, "spec", "version")
 			s.services[schema.GroupVersion{Group: group, Version: version}] = it.object.GetName()
 		}
+		s.mutators = append(s.mutators, mutationsOf(it.object.Unstructured)...)
 		if canMake(it.gvk) {
 			s.makers[it.node.ID] = true
 		}
