@@ -356,6 +356,11 @@ func TestMapperLearns(t *testing.T) {
 			"names":    map[string]any{"kind": "Gadget", "plural": "gadgets", "singular": "gadget", "listKind": "GadgetList"},
 			"versions": []any{map[string]any{"name": "v1", "served": true, "storage": true, "schema": map[string]any{"openAPIV3Schema": map[string]any{"type": "object"}}}}},
 	}}
+	// It is defined by somebody else, while a third only waits for it to come.
+	waiting := connect(t, cluster.Options{Kubeconfig: kubetest.Shared(t).Kubeconfig()})
+	if _, err := waiting.Mapper().RESTMapping(kind, "v1"); !meta.IsNoMatchError(err) {
+		t.Fatalf("error %v", err)
+	}
 	cl := clientFor(t, c, "")
 	if err := cl.Create(t.Context(), crd); err != nil {
 		t.Fatal(err)
@@ -367,16 +372,19 @@ func TestMapperLearns(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 30e9)
 	defer cancel()
-	for {
-		m, err := c.Mapper().RESTMapping(kind, "v1")
-		if err == nil {
-			if m.Resource.Resource != "gadgets" {
-				t.Errorf("%+v", m)
+	for _, mapper := range []meta.RESTMapper{c.Mapper(), waiting.Mapper()} {
+		for {
+			m, err := mapper.RESTMapping(kind, "v1")
+			if err == nil {
+				if m.Resource.Resource != "gadgets" {
+					t.Errorf("%+v", m)
+				}
+				break
 			}
-			return
-		}
-		if !meta.IsNoMatchError(err) || ctx.Err() != nil {
-			t.Fatalf("error %v", err)
+			if !meta.IsNoMatchError(err) || ctx.Err() != nil {
+				t.Fatalf("error %v", err)
+			}
+			meta.MaybeResetRESTMapper(mapper)
 		}
 	}
 }

@@ -25,9 +25,9 @@ const (
 	// thousand times, and shorter than the pause after which a caller asks again
 	// because the definition has just been applied.
 	negativeTTL = 150 * time.Millisecond
-	// quietTTL takes its place as long as nothing has been written here: nobody
-	// waits then for a kind to come, and however slow the machine is, the plan
-	// is made of one discovery.
+	// quietTTL takes its place as long as nothing has been written here and
+	// nobody waits for a kind to come: however slow the machine is, the plan is
+	// made of one discovery.
 	quietTTL = 10 * time.Minute
 )
 
@@ -36,7 +36,8 @@ const (
 // when it is asked for one that it does not know.
 type mapper struct {
 	disco discovery.DiscoveryInterface
-	// wrote is set by the first write to the cluster.
+	// wrote is set by the first write to the cluster, and by the first who waits
+	// for a kind that something else brings.
 	wrote atomic.Bool
 
 	mu sync.Mutex
@@ -52,7 +53,11 @@ type known struct {
 	silent map[schema.GroupVersion]bool
 }
 
-var _ meta.RESTMapper = (*mapper)(nil)
+var _ meta.ResettableRESTMapper = (*mapper)(nil)
+
+// Reset says that somebody waits for a kind that is not known: from now on that
+// one is not known is not believed for long.
+func (m *mapper) Reset() { m.wrote.Store(true) }
 
 // current returns what is known; older forces a refresh if that was learned
 // before that time. Concurrent callers share one refresh.

@@ -112,7 +112,9 @@ func (t *limited) RoundTrip(request *http.Request) (*http.Response, error) {
 			return response, nil
 		}
 		pause := max(askedFor(response), busyRetry.Delay(attempt))
-		if queue.Hold(pause) && t.on.busy != nil {
+		// A pause that no request would sit out is not imposed on the others
+		// either: each hears from the server, and ends.
+		if pause <= maxBusy && queue.Hold(pause) && t.on.busy != nil {
 			t.on.busy(pause)
 		}
 		if !t.again(ctx, request, began, pause) {

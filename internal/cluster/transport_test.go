@@ -155,6 +155,7 @@ func TestBusyHoldsAll(t *testing.T) {
 			})
 		}
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if s.n != 8 || s.highest != 8 {
 			t.Errorf("%d requests before the pause, %d at once", s.n, s.highest)
 		}
@@ -170,9 +171,11 @@ func TestBusyHoldsAll(t *testing.T) {
 			t.Errorf("a watch was opened after %v of the pause", waited)
 		}
 		synctest.Wait()
+		s.mu.Lock()
 		if s.highest > 5 { // four, and the watch
 			t.Errorf("%d at once after the pause", s.highest)
 		}
+		s.mu.Unlock()
 		done.Wait()
 		if len(*pauses) != 1 {
 			t.Errorf("told of %v", *pauses)
@@ -215,6 +218,29 @@ func TestBusyTooLong(t *testing.T) {
 		time.Sleep(time.Minute)
 		if response, err := send(t, tr, request(t.Context(), t, "", "x")); err != nil || response.Header.Get("Retry-After") != "" {
 			t.Errorf("%+v, %v", response, err)
+		}
+	})
+}
+
+// A server, or what stands before it, that asks for longer than any request goes on
+// is not waited for: nobody would get an answer until then.
+func TestBusyForHours(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{answer: func(n int, _ *http.Request) *http.Response {
+			if n == 0 {
+				return respond(http.StatusTooManyRequests, "7200")
+			}
+			return respond(http.StatusOK, "")
+		}}
+		tr, pauses := through(s, 4)
+		for _, want := range []int{http.StatusTooManyRequests, http.StatusOK} {
+			response, err := send(t, tr, request(t.Context(), t, "", "x"))
+			if err != nil || response.StatusCode != want || response.Header.Get("Retry-After") != "" {
+				t.Errorf("%+v, %v, want %d", response, err, want)
+			}
+		}
+		if spent := time.Since(s.began); spent != 0 || len(*pauses) != 0 {
+			t.Errorf("%v, told of pauses %v", spent, *pauses)
 		}
 	})
 }

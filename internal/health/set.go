@@ -166,7 +166,8 @@ func (s *set) subscribe(sub *subscriber) {
 		sub.floor = ""
 	}
 	s.offer(sub)
-	if s.hungry[sub] && s.begun > 0 && (sub.floor == "" || !s.live && s.epoch == s.begun) {
+	// A stream that failed while nobody was interested rests until it is asked.
+	if s.hungry[sub] && s.begun > 0 && (sub.floor == "" || s.err != nil || !s.live && s.epoch == s.begun) {
 		s.stream.ask()
 	}
 }

@@ -108,6 +108,8 @@ func TestSetTellsNothingOld(t *testing.T) {
 			then: []batch{listed("9", book("a", "5", ""))}, want: "Current@5"},
 		{name: "an outage is told, and what was before counts no more", labels: "l", floor: "5", known: []batch{listed("9", book("a", "5", ""))},
 			then: []batch{lost, {err: errors.New("refused")}, listed("12", book("a", "11", "False"))}, want: "Current@5 error InProgress@11"},
+		{name: "a list that failed while nobody awaited anything is asked for again", labels: "l", floor: "5", known: []batch{{}, {err: errors.New("refused")}}, asks: true,
+			then: []batch{listed("9", book("a", "5", ""))}, want: "error Current@5"},
 		{name: "one that is gone after an outage", labels: "l", floor: "5", known: []batch{listed("9", book("a", "5", ""))},
 			then: []batch{lost, listed("12")}, want: "Current@5 gone@12"},
 	}
