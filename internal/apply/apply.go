@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fluxcd/pkg/ssa"
@@ -95,7 +94,6 @@ type runner struct {
 	options Options
 	ssa     ssa.ApplyOptions
 
-	mu      sync.Mutex // for options.Report
 	results []Result
 }
 
@@ -115,16 +113,18 @@ func (r *runner) stage(ctx context.Context, s stage) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	// The second pass, rank by rank (S4.17, S4.20).
+	// The second pass, wave by wave (S4.17, S4.20).
 	var err error
-	for rank := range rankwise(steps) {
-		r.each(ctx, rank, func(st *step) {
+	for wave := range waves(steps) {
+		told := &telling{steps: wave, report: r.options.Report, ended: map[*step]bool{}}
+		r.each(ctx, wave, func(st *step) {
 			if !st.final {
 				r.write(ctx, st)
 			}
-			r.report(st)
+			told.end(st)
 		})
-		if err = r.failures(rank); err != nil || ctx.Err() != nil {
+		told.rest()
+		if err = r.failures(wave); err != nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -161,22 +161,6 @@ func (r *runner) each(ctx context.Context, steps []*step, fn func(*step)) {
 	safe.Raise(g.Wait()) // fn has no other error: a step keeps its own
 }
 
-// rankwise yields runs of steps of equal rank.
-func rankwise(steps []*step) func(yield func([]*step) bool) {
-	return func(yield func([]*step) bool) {
-		for start := 0; start < len(steps); {
-			end := start + 1
-			for end < len(steps) && ranks[steps[end].object.GetKind()] == ranks[steps[start].object.GetKind()] {
-				end++
-			}
-			if !yield(steps[start:end]) {
-				return
-			}
-			start = end
-		}
-	}
-}
-
 func (r *runner) failures(steps []*step) error {
 	var list Errors
 	for _, st := range steps {
@@ -196,15 +180,6 @@ func (r *runner) collect(steps []*step, which func(*step) bool) {
 			r.results = append(r.results, st.result)
 		}
 	}
-}
-
-func (r *runner) report(st *step) {
-	if r.options.Report == nil || !st.final {
-		return
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.options.Report(st.result)
 }
 
 func (r *runner) fail(st *step, err error, hint string) {

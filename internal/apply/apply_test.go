@@ -493,7 +493,7 @@ func TestConflictIsRetried(t *testing.T) {
 	}
 }
 
-// S4.20, S4.47: a failing write ends the stage after its rank; what was done
+// S4.20, S4.47: a failing write ends the stage after its wave; what was done
 // before is told.
 func TestS4_47ResultsOnFailure(t *testing.T) {
 	c, ns := connect(t)
@@ -519,6 +519,32 @@ func TestS4_47ResultsOnFailure(t *testing.T) {
 	}
 	if get(t, c, objects[0]) != nil {
 		t.Error("the Deployment was written after the failure")
+	}
+}
+
+// What goes at the same time is told in its order, whichever the server answers
+// first.
+func TestReportsInOrder(t *testing.T) {
+	c, ns := connect(t)
+	objects := prepared(t, ns, strings.ReplaceAll(configMap, "settings", "a")+"---"+strings.ReplaceAll(configMap, "settings", "b"))
+	second := make(chan struct{})
+	late := interceptor.NewClient(c, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, obj client.Object, patch client.Patch, opts ...client.PatchOption) error {
+			if rehearse.IsDryRunApply(patch, opts) {
+				return c.Patch(ctx, obj, patch, opts...)
+			}
+			if obj.GetName() == "a" {
+				<-second
+			} else {
+				defer close(second)
+			}
+			return c.Patch(ctx, obj, patch, opts...)
+		},
+	})
+	var reported []string
+	_, err := apply.Apply(t.Context(), late, objects, apply.Options{Report: func(r apply.Result) { reported = append(reported, r.Ref.Name) }})
+	if want := []string{"a", "b"}; err != nil || !slices.Equal(reported, want) {
+		t.Errorf("reported %v, want %v; error %v", reported, want, err)
 	}
 }
 

@@ -67,7 +67,8 @@ type Options struct {
 	// after the first two stages (S4.11) with those that are not known to
 	// be ready already, under a deadline of 60 seconds. Nil does not wait.
 	StageWait func(ctx context.Context, refs []flux.Ref) error
-	// Report gets each result as soon as it is final. Calls do not overlap.
+	// Report gets each result as soon as it and all that sort before it in
+	// what goes at the same time are final. Calls do not overlap.
 	Report func(Result)
 }
 

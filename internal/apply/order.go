@@ -67,3 +67,34 @@ func sorted(objects []flux.Object) []flux.Object {
 	})
 	return out
 }
+
+// opening are the kinds that begin a wave: what sorts from one of them up to
+// the next is applied at the same time. Between waves the order matters: a
+// binding is refused to who is no administrator while its role is missing, a
+// token of an account that does not exist is deleted, a quota or a limit counts
+// for what comes after it, Pods wait long for a ConfigMap that comes too late,
+// and webhooks would judge what belongs to their own servers. Inside a wave no
+// object needs another.
+var opening = []int{ranks["ClusterRoleBinding"], ranks["RoleBinding"], ranks["Deployment"], 0, ranks["MutatingWebhookConfiguration"]}
+
+// waveOf is the number of a kind's wave.
+func waveOf(kind string) int {
+	n, _ := slices.BinarySearch(opening, ranks[kind]+1) // how many have opened by then
+	return n
+}
+
+// waves yields the steps, which are sorted, by the waves of their kinds.
+func waves(steps []*step) func(yield func([]*step) bool) {
+	return func(yield func([]*step) bool) {
+		for start := 0; start < len(steps); {
+			end := start + 1
+			for end < len(steps) && waveOf(steps[end].object.GetKind()) == waveOf(steps[start].object.GetKind()) {
+				end++
+			}
+			if !yield(steps[start:end]) {
+				return
+			}
+			start = end
+		}
+	}
+}

@@ -3,6 +3,7 @@ package apply
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sort"
 	"testing"
@@ -67,5 +68,39 @@ func TestS4_10StageOfKind(t *testing.T) {
 		if len(got) != 1 || got[0].name != tc.want || got[0].wait != (tc.want == "definitions" || tc.want == "classes") {
 			t.Errorf("%s/%s is in %v, want %s", tc.group, tc.kind, got, tc.want)
 		}
+	}
+}
+
+// S4.17, S4.20: what has to be there before the next begins, and what may go at
+// the same time.
+func TestWaves(t *testing.T) {
+	want := [][]string{
+		{"ClusterRole", "IngressClass"},
+		{"ClusterRoleBinding", "ResourceQuota", "ServiceAccount", "Role"},
+		{"RoleBinding", "ConfigMap", "Secret", "Service", "LimitRange"},
+		{"Deployment", "StatefulSet", "CronJob", "PodDisruptionBudget"},
+		{"Certificate", "DaemonSet", "Ingress", "Job"},
+		{"MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"},
+	}
+	var objects []flux.Object
+	for _, kind := range slices.Backward(slices.Concat(want...)) {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": kind}}
+		o.SetName("x")
+		objects = append(objects, flux.Object{Unstructured: o})
+	}
+	var steps []*step
+	for _, o := range sorted(objects) {
+		steps = append(steps, &step{object: o})
+	}
+	var got [][]string
+	for wave := range waves(steps) {
+		var kinds []string
+		for _, st := range wave {
+			kinds = append(kinds, st.object.GetKind())
+		}
+		got = append(got, kinds)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("waves %v, want %v", got, want)
 	}
 }
