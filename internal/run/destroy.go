@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -175,11 +176,13 @@ func (r *run) lockDoomed(ctx context.Context) []event.Failure {
 		return []event.Failure{*failure}
 	}
 	r.hold(ctx, held)
-	fresh, err := r.store.Root(ctx, r.root)
+	// All records, not only the root's, which a run that is killed leaves as it was
+	// when that began: what goes last would else hide what that run has made.
+	fresh, err := r.store.Load(ctx, r.root)
 	if err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	if !updated(fresh).Equal(updated(r.state.Root)) {
+	if !asBefore(r.state, fresh) {
 		if r.sinks.Confirm != nil {
 			return []event.Failure{{Phase: "lock", Reason: "StalePlan", Text: "another run of this root has ended meanwhile, so this is no longer what was confirmed",
 				Hint: "run it again"}}
@@ -190,6 +193,12 @@ func (r *run) lockDoomed(ctx context.Context) []event.Failure {
 		}
 	}
 	return nil
+}
+
+// asBefore reports whether no record of a root was written between two readings.
+func asBefore(before, now *inventory.State) bool {
+	return updated(now.Root).Equal(updated(before.Root)) &&
+		maps.EqualFunc(before.Records, now.Records, func(a, b *inventory.Record) bool { return a.Updated.Equal(b.Updated) })
 }
 
 // mark notes in the records that the root is being destroyed: a run that is cut off
