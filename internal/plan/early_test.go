@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,16 +9,19 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/cluster"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/retry"
 )
 
 // inner is a manifest of a namespace that does not exist, beside the test's.
@@ -276,10 +280,18 @@ func TestDefinitionThatChanges(t *testing.T) {
 // there already; only fields that are nowhere declared are certainly refused.
 func TestVersionThatComes(t *testing.T) {
 	b := connect(t)
-	_, definition, gadget := b.gadgets("{type: object, properties: {size: {type: integer}, tier: {type: string}}}")
+	group, definition, gadget := b.gadgets("{type: object, properties: {size: {type: integer}, tier: {type: string}}}")
 	definitions := b.node("definitions", definition)
 	b.applyStaged(b.plan(definitions), definitions)
 	t.Cleanup(func() { b.removeClusterScoped(definitions.Objects) })
+	// Of a kind that was defined a moment ago not all of the server knows.
+	err := retry.Do(t.Context(), retry.Policy{Attempts: 40, Base: 250 * time.Millisecond, Factor: 1}, func(context.Context, int) error {
+		_, err := b.admin().RESTMapper().RESTMapping(schema.GroupKind{Group: group, Kind: "Gadget"}, "v1")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	live := b.node("objects", gadget+"spec: {size: 7, tier: gold}\n")
 	b.apply(b.plan(live), live, apply.Options{})
 
