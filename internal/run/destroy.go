@@ -29,10 +29,17 @@ type destroying struct {
 }
 
 // target finds the one root to destroy.
-func (r *run) target(context.Context) []event.Failure {
+func (r *run) target(ctx context.Context) []event.Failure {
 	roots, failures := r.chosen()
 	missing := len(failures) > 0 || len(roots) == 0
+	unknown := r.obscure()
 	switch {
+	case missing && r.options.IfExists && len(unknown) > 0:
+		// To say that there is nothing would be a guess.
+		return append(r.unreadable(ctx, unknown), event.Failure{Phase: "record", Reason: "RootNotFound",
+			Text: fmt.Sprintf("no root of %s is on record in namespace %q, but it may be one whose own record is missing or cannot be read: %s",
+				r.wanted(), r.options.StateNamespace, r.rootNames(unknown)),
+			Hint: "if it is that one, name it; else make the record anew with sluice status --repair"})
 	case missing && r.options.IfExists:
 		r.idle = true
 		r.notice(event.Notice{Level: event.Warning, Code: "nothing-to-destroy",

@@ -80,7 +80,7 @@ func (r *run) remoteURL() (string, bool) {
 }
 
 func (r *run) isChosen(id flux.ID) bool {
-	if name := r.options.Root; name != "" && name != id.String() && name != id.Name {
+	if !r.isNamed(id) {
 		return false
 	}
 	root := r.recordedRoot(id)
@@ -91,6 +91,20 @@ func (r *run) isChosen(id flux.ID) bool {
 		return false
 	}
 	return true
+}
+
+// obscure are the roots of which nothing tells whether they are what the options
+// ask for by a path or URL, since their own records cannot be read.
+func (r *run) obscure() []flux.ID {
+	return slices.DeleteFunc(r.surveyed.Roots(), func(id flux.ID) bool {
+		return !r.isNamed(id) || r.recordedRoot(id) != nil
+	})
+}
+
+// isNamed says whether a root has the name that the options ask for, if they do.
+func (r *run) isNamed(id flux.ID) bool {
+	name := r.options.Root
+	return name == "" || name == id.String() || name == id.Name
 }
 
 // recordedRoot is the record of a root, nil if there is none that can be read.
