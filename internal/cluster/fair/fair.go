@@ -7,7 +7,9 @@
 //
 // [Queue.Hold] is for a server that says it is busy: nobody gets a slot until the
 // time it asked for is over, and then only half as many are given out as were in
-// use. Every round of good answers adds one again, up to all.
+// use, though not fewer than a quarter of all: it may have been one resource that
+// was busy, and it will say so again. Every round of good answers adds one, up to
+// all.
 package fair
 
 import (
@@ -111,7 +113,7 @@ func (q *Queue) Hold(d time.Duration) (first bool) {
 	defer q.mu.Unlock()
 	first = q.timer == nil
 	if first {
-		q.limit, q.good = max(1, min(q.limit, q.used)/2), 0
+		q.limit, q.good = min(q.limit, max(1, q.max/4, min(q.limit, q.used)/2)), 0
 	}
 	until := time.Now().Add(d)
 	if !first && !until.After(q.until) {

@@ -269,7 +269,7 @@ func TestHold(t *testing.T) {
 		if len(got) != 8 {
 			t.Errorf("%d slots after good rounds, want all", len(got))
 		}
-		// However often: one is left.
+		// However often: a quarter is left.
 		for range 10 {
 			q.Hold(time.Second)
 			time.Sleep(time.Second)
@@ -279,8 +279,8 @@ func TestHold(t *testing.T) {
 			(<-got).release()
 		}
 		synctest.Wait()
-		if len(got) != 1 {
-			t.Errorf("%d slots after many pauses", len(got))
+		if len(got) != 2 {
+			t.Errorf("%d slots after many pauses, want a quarter of 8", len(got))
 		}
 		for range 12 {
 			(<-got).release()
@@ -296,5 +296,24 @@ func TestHold(t *testing.T) {
 			t.Errorf("acquire: %v", err)
 		}
 		time.Sleep(time.Hour)
+	})
+}
+
+// What holds no slot, such as a watch, may be told to wait while nothing else is
+// under way: that says little of how much the server can take.
+func TestHoldWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := fair.New(8)
+		q.Hold(time.Second)
+		time.Sleep(time.Second)
+		got := make(chan grant, 100)
+		want(t, q, "a", 20, got)
+		synctest.Wait()
+		if len(got) != 2 {
+			t.Errorf("%d slots after a pause, want a quarter of 8", len(got))
+		}
+		for range 20 {
+			(<-got).release()
+		}
 	})
 }
