@@ -40,6 +40,12 @@ var turns = semaphore.NewWeighted(allTurns)
 // that is not there, and look for that elsewhere.
 type needsToBeAlone struct{}
 
+// Warm begins to read kustomize's own schema of Kubernetes, which the first build
+// of a process would wait for, a good part of its time. A caller that is going to
+// build has that done while it still reads Git. It returns at once; a build that
+// comes too early waits.
+func Warm() { go openapi.Schema() }
+
 // inTurn builds and gives back the turns that the caller holds. alone says that
 // there is no result yet.
 func (b *builder) inTurn(held int64) (result Result, err error, alone bool) {

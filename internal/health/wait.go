@@ -3,13 +3,11 @@ package health
 import (
 	"context"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -112,86 +110,6 @@ type waiter struct {
 	opened  bool
 	// wants are how sets are told that a list alone has not been enough.
 	wants []func()
-}
-
-// mailbox carries what is learned to the one goroutine that keeps a wait's state, in order. Sending never waits: who sends has
-// others to tell, too.
-type mailbox struct {
-	mu     sync.Mutex
-	items  []func(ctx context.Context)
-	signal chan struct{}
-}
-
-func newMailbox() *mailbox { return &mailbox{signal: make(chan struct{}, 1)} }
-
-func (m *mailbox) send(apply func(ctx context.Context)) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.items = append(m.items, apply)
-	select {
-	case m.signal <- struct{}{}:
-	default:
-	}
-}
-
-func (m *mailbox) take() []func(ctx context.Context) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	items := m.items
-	m.items = nil
-	return items
-}
-
-// object is what is known of a target.
-type object struct {
-	target Target
-	group  *group
-	status Status
-	// answered is set once the cluster has said something of the object.
-	answered bool
-	// last is kept for objects that are not Current and whose status depends on more than themselves: their pods, or time.
-	last  *unstructured.Unstructured
-	since time.Time
-	pods  map[string]podState
-	// trouble is the last that the pods had: a Job that fails deletes its pods first.
-	trouble string
-	// stopPods ends the watch of the pods; nil while there is none.
-	stopPods func()
-}
-
-// group is what one set can answer: objects of one kind in one namespace, all with the owner labels of one Kustomization, or
-// none with any.
-type group struct {
-	kind      schema.GroupKind
-	namespace string
-	owner     flux.ID
-	// whole is set if some object has an expression, which may read anything.
-	whole   bool
-	objects map[string]*object
-}
-
-// groupsOf groups targets, without objects.
-func groupsOf(targets []Target) []*group {
-	var groups []*group
-	for _, t := range targets {
-		if g := find(groups, t); g != nil {
-			g.whole = g.whole || t.reads()
-			continue
-		}
-		groups = append(groups, &group{kind: t.Ref.GVK().GroupKind(), namespace: t.Ref.Namespace, owner: t.Owner, whole: t.reads(), objects: map[string]*object{}})
-	}
-	return groups
-}
-
-// find returns the group of a target, nil if there is none.
-func find(groups []*group, t Target) *group {
-	i := slices.IndexFunc(groups, func(g *group) bool {
-		return g.kind == t.Ref.GVK().GroupKind() && g.namespace == t.Ref.Namespace && g.owner == t.Owner
-	})
-	if i < 0 {
-		return nil
-	}
-	return groups[i]
 }
 
 // verdict reports whether all is Current, and whether the wait is over without that (S6.11, S6.14).

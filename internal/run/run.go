@@ -18,9 +18,10 @@
 // of the root), plan.go plans (preview.go: what a plan tells), prune.go guards and
 // prunes, approved.go saves a plan and holds a run to it, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
 // late.go: nodes that are built at theirs), finish.go gives the verdict.
-// records.go is the life of a record through all of them. status.go, repair.go and
-// destroy.go are the stages of the two commands that are about no commit, and
-// recorded.go what these have in common.
+// records.go is the life of a record through all of them. status.go (live.go,
+// orphans.go, drift.go: what it finds in the cluster), repair.go and destroy.go are
+// the stages of the two commands that are about no commit, and recorded.go what
+// these have in common.
 package run
 
 import (
@@ -32,6 +33,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/cache"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
@@ -183,6 +185,9 @@ func (e *TimeoutError) Hint() string {
 
 // open opens the repository.
 func (r *run) open(ctx context.Context) []event.Failure {
+	if r.options.CacheDir == "" { // with a cache, there may be nothing left to build
+		build.Warm()
+	}
 	commit, err := source.Open(ctx, r.options.Source)
 	if err != nil {
 		return []event.Failure{r.failure(ctx, "source", nil, err)}
