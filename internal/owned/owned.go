@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/kinds"
 	"github.com/sluicerun/sluice/internal/safe"
 )
 
@@ -152,26 +153,12 @@ func (f *Found) kinds(k Kinds) ([]schema.GroupVersionKind, error) {
 	case err != nil:
 		return nil, fmt.Errorf("the server did not say which kinds it has: %w", err)
 	}
-	var kinds []schema.GroupVersionKind
-	for _, list := range lists {
-		gv, err := schema.ParseGroupVersion(list.GroupVersion)
-		if err != nil {
-			return nil, fmt.Errorf("the server has an API group that cannot be read: %w", err)
-		}
-		for _, r := range list.APIResources {
-			if strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || transient(gv.Group, r.Kind) {
-				continue
-			}
-			kinds = append(kinds, gv.WithKind(r.Kind))
-		}
+	all, err := kinds.Listable(lists)
+	if err != nil {
+		return nil, err
 	}
-	slices.SortFunc(kinds, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
-	return slices.Compact(kinds), nil
-}
-
-// transient names kinds whose objects only record or measure others, and may copy their labels.
-func transient(group, kind string) bool {
-	return group == "metrics.k8s.io" || kind == "Event" && (group == "" || group == "events.k8s.io")
+	slices.SortFunc(all, func(a, b schema.GroupVersionKind) int { return strings.Compare(a.String(), b.String()) })
+	return slices.Compact(all), nil
 }
 
 // list reads all objects of a kind that carry both labels, page by page.

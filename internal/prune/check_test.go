@@ -30,7 +30,7 @@ func (c *cluster) refusals(f *Findings) string {
 
 func (c *cluster) check(p *Plan, g Guards) *Findings {
 	c.t.Helper()
-	f, err := Check(c.t.Context(), accessTo(c.client, kinds(c.t)), p, g)
+	f, err := Check(c.t.Context(), accessTo(c.client, served(c.t)), p, g)
 	must(c.t, err)
 	return f
 }
@@ -208,13 +208,13 @@ spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}, stor
 	// What cannot be seen is not taken for empty.
 	must(t, c.client.Delete(t.Context(), foreign))
 	c.remove(&corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: inside, Name: "data"}})
-	f, err := Check(t.Context(), accessTo(blind{c.client}, kinds(t)), everything, g)
+	f, err := Check(t.Context(), accessTo(blind{c.client}, served(t)), everything, g)
 	must(t, err)
 	if got := c.refusals(f); !strings.HasPrefix(got, "namespace [--allow-delete Namespace]: Namespace/NS-more may hold objects that this run does not "+
 		"delete: cannot list Secret: not for you") {
 		t.Errorf("got %s", got)
 	}
-	f, err = Check(t.Context(), accessTo(c.client, partial{kinds(t)}), everything, g)
+	f, err = Check(t.Context(), accessTo(c.client, partial{served(t)}), everything, g)
 	must(t, err)
 	if got := c.refusals(f); !strings.Contains(got, "may hold objects that this run does not delete") || !strings.Contains(got, "down.example.com/v1") {
 		t.Errorf("got %s", got)
@@ -277,7 +277,7 @@ func TestDefinitionThatHasMore(t *testing.T) {
 func TestCheckReportsAllThatCannotBeRead(t *testing.T) {
 	c := newCluster(t)
 	refs := c.configMaps(2)
-	_, err := Check(t.Context(), accessTo(connect(t, "nobody"), kinds(t)), c.plan(nil, refs), DefaultGuards())
+	_, err := Check(t.Context(), accessTo(connect(t, "nobody"), served(t)), c.plan(nil, refs), DefaultGuards())
 	var access *inventory.AccessError
 	if !errors.As(err, &access) || access.Verb != "get" || !strings.Contains(err.Error(), "c00") || !strings.Contains(err.Error(), "c01") {
 		t.Errorf("got %v", err)
@@ -285,7 +285,7 @@ func TestCheckReportsAllThatCannotBeRead(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	interrupted := errors.New("interrupted")
 	cancel(interrupted)
-	if _, err := Check(ctx, accessTo(c.client, kinds(t)), c.plan(nil, refs), DefaultGuards()); !errors.Is(err, interrupted) {
+	if _, err := Check(ctx, accessTo(c.client, served(t)), c.plan(nil, refs), DefaultGuards()); !errors.Is(err, interrupted) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -39,7 +39,7 @@ func connect(t *testing.T, user string) client.WithWatch {
 	return c
 }
 
-func kinds(t *testing.T) Kinds {
+func served(t *testing.T) Kinds {
 	t.Helper()
 	d, err := discovery.NewDiscoveryClientForConfig(kubetest.Shared(t).Config())
 	must(t, err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
+	"github.com/sluicerun/sluice/internal/kinds"
 	"github.com/sluicerun/sluice/internal/safe"
 )
 
@@ -70,31 +71,16 @@ func (k *check) namespacedKinds() ([]schema.GroupVersionKind, error) {
 	if err != nil && !errors.As(err, &partial) {
 		return nil, fmt.Errorf("the server did not say which kinds it has: %w", err)
 	}
-	var kinds []schema.GroupVersionKind
-	for _, list := range lists {
-		gv, parseErr := schema.ParseGroupVersion(list.GroupVersion)
-		if parseErr != nil {
-			return nil, fmt.Errorf("the server has an API group that cannot be read: %w", parseErr)
-		}
-		for _, r := range list.APIResources {
-			if strings.Contains(r.Name, "/") || !slices.Contains(r.Verbs, "list") || transient(gv.Group, r.Kind) {
-				continue
-			}
-			kinds = append(kinds, gv.WithKind(r.Kind))
-		}
+	all, unread := kinds.Listable(lists)
+	if unread != nil {
+		return nil, unread
 	}
-	return kinds, err
+	return slices.DeleteFunc(all, momentary), err
 }
 
-// transient names kinds whose objects hold nothing that anybody would miss: what is recorded, measured or held for a moment.
-func transient(group, kind string) bool {
-	switch group {
-	case "metrics.k8s.io":
-		return true
-	case "coordination.k8s.io":
-		return kind == "Lease" || kind == "LeaseCandidate"
-	}
-	return kind == "Event" && (group == "" || group == "events.k8s.io")
+// momentary names kinds whose objects hold nothing that anybody would miss.
+func momentary(gvk schema.GroupVersionKind) bool {
+	return gvk.Group == "coordination.k8s.io" && (gvk.Kind == "Lease" || gvk.Kind == "LeaseCandidate")
 }
 
 // contents lists, by their metadata alone, the objects in a namespace that neither this run deletes nor the cluster with them.

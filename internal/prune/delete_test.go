@@ -102,7 +102,7 @@ func TestWhatDeleteLeavesAlone(t *testing.T) {
 			}
 			// Check says the same before.
 			refs = c.create(configMap("z", tt.metadata))
-			f, err := Check(t.Context(), accessTo(c.client, kinds(t)), c.plan(nil, refs), Guards{AllowEmpty: true})
+			f, err := Check(t.Context(), accessTo(c.client, served(t)), c.plan(nil, refs), Guards{AllowEmpty: true})
 			must(t, err)
 			if kept := strings.HasPrefix(tt.want, "kept"); (len(f.Kept) == 1) != kept || (len(f.Doomed) == 1) == kept {
 				t.Errorf("Check found %+v", f)
