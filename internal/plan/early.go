@@ -170,6 +170,9 @@ func (f *foresight) elsewhere(ctx context.Context, it *item) {
 		it.refuse(ssaerrors.NewDryRunErr(fault, it.object.Unstructured), "")
 		return
 	}
+	if f.outages.spoils(it) {
+		return
+	}
 	switch accepted, err := f.standIn.ask(ctx, it); {
 	case err != nil:
 		it.fail(ssaerrors.NewDryRunErr(err, it.object.Unstructured), "")

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fluxcd/pkg/ssa"
 	ssaerrors "github.com/fluxcd/pkg/ssa/errors"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -176,7 +177,7 @@ func (it *item) waits() bool { return it.absent || it.homeless || it.unserved !=
 func (r *run) judge(ctx context.Context, items []*item) {
 	r.each(ctx, len(items), func(i int) {
 		it := items[i]
-		if !it.settled() {
+		if !it.settled() && !r.outages.spoils(it) {
 			r.classify(ctx, it)
 		}
 		if !it.waits() {
@@ -305,12 +306,28 @@ func (r *run) refused(it *item, live *unstructured.Unstructured, err error) {
 	r.giveUp(it)
 }
 
-// giveUp ends the plan if the server cannot be asked.
+// giveUp ends the plan if the server cannot be asked, or only the asking for
+// objects of one group version if that alone is down.
 func (r *run) giveUp(it *item) {
 	var failed *ObjectError
-	if errors.As(it.err, &failed) && failed.Class == Failed && !isWebhook(failed.Err) {
+	switch {
+	case !errors.As(it.err, &failed) || failed.Class != Failed || isWebhook(failed.Err):
+	case r.outages.note(it, answer(failed.Err)):
+		if failed.hint == "" {
+			failed.hint = outageHint(it)
+		}
+	default:
 		r.stop(failed)
 	}
+}
+
+// answer is what the server itself said, without the words about the object that
+// it was asked for.
+func answer(err error) error {
+	if status := (*apierrors.StatusError)(nil); errors.As(err, &status) {
+		return status
+	}
+	return err
 }
 
 func isWebhook(err error) bool { return strings.Contains(err.Error(), "failed calling webhook") }

@@ -214,6 +214,7 @@ type run struct {
 	supply  *supply
 	// unlisted is for Plan.Unlisted.
 	unlisted []Unlisted
+	outages  outages
 	stop     context.CancelCauseFunc
 	done     progress
 }

@@ -91,7 +91,7 @@ func (r *run) read(ctx context.Context, items []*item) {
 	}
 	r.each(ctx, len(items), func(i int) {
 		it := items[i]
-		if it.settled() || it.live != nil || it.unlisted {
+		if it.settled() || it.live != nil || it.unlisted || r.outages.spoils(it) {
 			return
 		}
 		it.live = rehearse.Ask(ctx, it.client, it.object.Unstructured, it.key())
