@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
@@ -83,9 +84,13 @@ func watchGates(p *proxy.Proxy) *gates {
 	return g
 }
 
-// event takes an event of a watch of Deployments.
+// event takes an event of a watch of Deployments. One that the client did not
+// wait for to the end is none.
 func (g *gates) event(line []byte) {
 	now := time.Now()
+	if !bytes.HasSuffix(line, []byte("\n")) {
+		return
+	}
 	var event struct {
 		Object map[string]any `json:"object"`
 	}

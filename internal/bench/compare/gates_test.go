@@ -50,3 +50,24 @@ func TestGatesOpened(t *testing.T) {
 		t.Error("no gates have a latency")
 	}
 }
+
+// A client that is done hangs up in the middle of an event.
+func TestEventCutOff(t *testing.T) {
+	g := &gates{}
+	g.take()
+	event := `{"type":"ADDED","object":{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"a","generation":1},"spec":{"replicas":0},"status":{"observedGeneration":1}}}` + "\n"
+	for n := range len(event) {
+		g.event([]byte(event[:n]))
+	}
+	if ready, _, errs := g.take(); len(ready) != 0 || len(errs) != 0 {
+		t.Errorf("parts: %v, %v", ready, errs)
+	}
+	g.event([]byte(event))
+	if ready, _, errs := g.take(); len(ready) != 1 || len(errs) != 0 {
+		t.Errorf("the whole: %v, %v", ready, errs)
+	}
+	g.event([]byte("{\n"))
+	if _, _, errs := g.take(); len(errs) != 1 {
+		t.Errorf("not JSON: %v", errs)
+	}
+}
