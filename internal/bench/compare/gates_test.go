@@ -55,7 +55,7 @@ func TestGatesOpened(t *testing.T) {
 func TestEventCutOff(t *testing.T) {
 	g := &gates{}
 	g.take()
-	event := `{"type":"ADDED","object":{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"a","generation":1},"spec":{"replicas":0},"status":{"observedGeneration":1}}}` + "\n"
+	event := `{"type":"ADDED","object":{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"name":"web","namespace":"a","generation":1},"spec":{"replicas":1},"status":{"observedGeneration":1,"replicas":1,"updatedReplicas":1,"readyReplicas":1,"availableReplicas":1,"conditions":[{"type":"Available","status":"True"}]}}}` + "\n"
 	for n := range len(event) {
 		g.event([]byte(event[:n]))
 	}
