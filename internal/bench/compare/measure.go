@@ -60,7 +60,7 @@ func (c *comparison) shape(ctx context.Context, s shape) (Shape, error) {
 		return Shape{}, err
 	}
 	c.busy = max(c.busy, busy()) // before anything of ours runs
-	found := Shape{Name: s.name, What: s.what, Objects: h.states[0].objects()}
+	found := Shape{Name: s.name, What: s.what, Objects: h.states[0].objects(), Times: c.rounds * s.times}
 	took, err := kustomizeAlone(h.repository)
 	if err != nil {
 		return Shape{}, err
@@ -73,7 +73,7 @@ func (c *comparison) shape(ctx context.Context, s shape) (Shape, error) {
 		}
 	}
 	all := samples{}
-	for range c.rounds {
+	for range found.Times {
 		for _, client := range clients {
 			if err := c.client(ctx, client, h, dir, all); err != nil {
 				return Shape{}, fmt.Errorf("%s: %w", client.name(), err)

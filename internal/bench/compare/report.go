@@ -18,7 +18,8 @@ type Report struct {
 	Machine  Machine  `json:"machine"`
 	// Scale is by how much the shapes were shrunk; 1 is full size.
 	Scale float64 `json:"scale"`
-	// Rounds is how often everything was measured; numbers are medians.
+	// Rounds is how often everything was measured, if not more often; numbers are
+	// medians.
 	Rounds int `json:"rounds"`
 	// Arguments are further ones of sluice run, if there were any.
 	Arguments []string `json:"arguments,omitempty"`
@@ -55,6 +56,8 @@ type Shape struct {
 	Name    string `json:"name"`
 	What    string `json:"what"`
 	Objects int    `json:"objects"`
+	// Times is how often it was measured; numbers are medians.
+	Times int `json:"times"`
 	// BuildSeconds is the time of the kustomize library alone for all
 	// folders, one after the other.
 	BuildSeconds float64       `json:"buildSeconds"`

@@ -42,16 +42,21 @@ func (r *Report) markdown() string {
 	}
 	lines := [][]string{{"Shape", "Situation", "Client", "Time", "× raw", "CPU", "Peak memory", "Gates p50 / p99", "Requests", "By verb"}}
 	for _, s := range r.Shapes {
-		lines = append(lines, s.lines()...)
+		lines = append(lines, s.lines(r.Rounds)...)
 	}
 	b.WriteString(table(lines))
 	return b.String()
 }
 
 // lines of the table. What is the same as in the line before is left empty, so
-// that the groups are seen; kustomize's own time is a line of its own.
-func (s Shape) lines() [][]string {
-	lines := [][]string{{"**" + s.Name + "**: " + s.What, "–", "kustomize's own build", seconds(s.BuildSeconds), "", "", "", "", "", ""}}
+// that the groups are seen; kustomize's own time is a line of its own. rounds is
+// how often everything was measured.
+func (s Shape) lines(rounds int) [][]string {
+	what := s.What
+	if s.Times > rounds {
+		what += fmt.Sprintf("; medians of %d", s.Times)
+	}
+	lines := [][]string{{"**" + s.Name + "**: " + what, "–", "kustomize's own build", seconds(s.BuildSeconds), "", "", "", "", "", ""}}
 	var before situation
 	for _, m := range s.Measurements {
 		in := ""
