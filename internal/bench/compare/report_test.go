@@ -36,7 +36,7 @@ func full(nothing Measurement) *Report {
 		Date: "2026-01-02", Scale: 1, Rounds: 3, Versions: []string{"sluice v1", "Kubernetes v1.37.0"}, Missing: []string{"the kubectl loop, because"},
 		Machine: Machine{System: "linux/amd64", CPU: "Some CPU", Cores: 2, MemoryBytes: 8e9, Busy: 0.031},
 		Start:   Start{Seconds: 0.051, PeakBytes: 35e6, BinaryBytes: 52e6},
-		Shapes: []Shape{{Name: "wide", What: "100 × 20 objects", Objects: 2000, Times: 9, BuildSeconds: 0.8, Measurements: []Measurement{
+		Shapes: []Shape{{Name: "wide", What: "100 × 20 objects", Objects: 2000, BuildSeconds: 0.8, Measurements: []Measurement{
 			{Situation: install, Client: "raw", Seconds: 8, RatioRaw: 1, Requests: counts{"apply": 2000}},
 			{Situation: install, Client: "sluice", Seconds: 12, RatioRaw: 1.5, CPUSeconds: 5, PeakBytes: 110e6, Requests: counts{"apply": 2000, "list": 7}},
 			nothing,
@@ -95,7 +95,7 @@ func TestMarkdown(t *testing.T) {
 	for _, want := range []string{
 		"2026-01-02, linux/amd64, Some CPU, 2 cores, 7 GiB of memory, at most 3 % busy with other work.\n",
 		"\nsluice v1, Kubernetes v1.37.0.\n",
-		"\nMedians of 3 rounds.\n", "**wide**: 100 × 20 objects; medians of 9",
+		"\nMedians of 3 rounds.\n",
 		"\nNot measured: the kubectl loop, because.\n",
 		"\n| **wide**: 100 × 20 objects | –             | kustomize's own build | 0.80 s |",
 		"\n|                            | first install | raw                   | 8.00 s | 1.00  |        |             |                 | 2,000    | apply 2,000 ",
@@ -116,6 +116,16 @@ func TestParseProcessorTime(t *testing.T) {
 	for _, line := range []string{"", "cpu0 1 2 3 4 5 6 7 8", "cpu 1 2 3", "cpu 1 2 3 4 5 6 7 x"} {
 		if _, err := parseProcessorTime(line); err == nil {
 			t.Errorf("%q is taken for the processors' time", line)
+		}
+	}
+}
+
+// A shape that was measured more often than the rest says so.
+func TestTimesOfAShape(t *testing.T) {
+	s := Shape{Name: "chain", What: "20 × 6 objects", Times: 9}
+	for rounds, want := range map[int]string{3: "**chain**: 20 × 6 objects; medians of 9", 9: "**chain**: 20 × 6 objects"} {
+		if got := s.lines(rounds)[0][0]; got != want {
+			t.Errorf("%d rounds: %q, want %q", rounds, got, want)
 		}
 	}
 }
