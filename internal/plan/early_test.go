@@ -352,6 +352,44 @@ webhooks:
 	}
 }
 
+// An operator may register a webhook for its custom resources when it runs. It
+// cannot without the right to, which comes with it.
+func TestMutatedByAnOperator(t *testing.T) {
+	b := connect(t)
+	_, definition, gadget := b.gadgets("{type: object, required: [size], properties: {size: {type: integer}}}")
+	role := func(rule string) string {
+		return "\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: " + b.namespace + "-operator, namespace: \"\"}\nrules: [" + rule + "]\n"
+	}
+	binding := func(name string) string {
+		return "\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: " + b.namespace + "-operator, namespace: \"\"}\n" +
+			"roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: " + name + "}\nsubjects: [{kind: ServiceAccount, name: operator, namespace: " + b.namespace + "}]\n"
+	}
+	for name, tt := range map[string]struct {
+		rights string
+		may    bool
+	}{
+		"mutating webhooks":   {role("{apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations, mutatingwebhookconfigurations], verbs: [get, patch]}"), true},
+		"mutating policies":   {role("{apiGroups: [admissionregistration.k8s.io], resources: [mutatingadmissionpolicies], verbs: [create]}"), true},
+		"everything":          {role("{apiGroups: ['*'], resources: ['*'], verbs: ['*']}"), true},
+		"cluster-admin":       {binding("cluster-admin"), true},
+		"reading":             {role("{apiGroups: [admissionregistration.k8s.io], resources: [mutatingwebhookconfigurations], verbs: [get, list, watch]}"), false},
+		"validating webhooks": {role("{apiGroups: [admissionregistration.k8s.io], resources: [validatingwebhookconfigurations], verbs: ['*']}"), false},
+		"another group":       {role("{apiGroups: [apps], resources: ['*'], verbs: ['*']}"), false},
+		"another role":        {binding("view"), false},
+	} {
+		infra, objects := b.node("infra", definition+tt.rights), b.node("objects", gadget+"spec: {}\n---\n"+strings.Replace(gadget, "name: g", "name: slip", 1)+"spec: {colour: red}\n")
+		objects.After = []flux.ID{infra.ID}
+		_, got := b.refusals(infra, objects)
+		slices.Sort(got)
+		if len(got) == 0 || !strings.HasSuffix(got[len(got)-1], "spec.colour: field not declared in schema") {
+			t.Errorf("%s: refusals %q", name, got)
+		}
+		if missing := strings.Contains(strings.Join(got, " "), "Gadget/NS/g does not fit"); missing == tt.may {
+			t.Errorf("%s: refusals %q", name, got)
+		}
+	}
+}
+
 // A kind of the server's own cannot be brought by anything, whatever runs
 // before.
 func TestKindsThatNothingBrings(t *testing.T) {

@@ -41,6 +41,8 @@ type supply struct {
 	services map[schema.GroupVersion]string
 	// mutators are what the run's mutating webhooks and policies are for.
 	mutators []resourceRule
+	// registrar is set if the run gives somebody the right to make such.
+	registrar bool
 	// rights is set if the run changes roles or bindings.
 	rights bool
 	// named are the objects that the run brings and that a refusal may name:
@@ -79,6 +81,7 @@ func newSupply(nodes []Node, items []*item, promised []string) *supply {
 			s.services[schema.GroupVersion{Group: group, Version: version}] = it.object.GetName()
 		}
 		s.mutators = append(s.mutators, mutationsOf(it.object.Unstructured)...)
+		s.registrar = s.registrar || letsRegister(it.object.Unstructured)
 		if canMake(it.gvk) {
 			s.makers[it.node.ID] = true
 		}
