@@ -8,6 +8,34 @@ import (
 	"time"
 )
 
+// Slowest names what took the longest.
+type Slowest struct {
+	// The Kustomization.
+	Node string `json:"kustomization"`
+	// `roll-out` if most of the time was spent waiting for health, else `apply`.
+	Part string `json:"part"`
+	// How long that took.
+	Duration Seconds `json:"seconds"`
+}
+
+// Path is the chain of Kustomizations that decided how long a run took.
+type Path struct {
+	// From the first start of a Kustomization to the last end of one.
+	Duration Seconds `json:"seconds"`
+	// The chain, first to last. Each begins the moment the one before let it, so their times add up to that of the whole. A Kustomization that waits for those that it holds can stand before and after them.
+	Steps []PathStep `json:"steps"`
+}
+
+// PathStep is one Kustomization's part of a Path.
+type PathStep struct {
+	// The Kustomization.
+	Node string `json:"kustomization"`
+	// How long the chain stood at it.
+	Duration Seconds `json:"seconds"`
+	// The part of it that came after its objects were applied: the wait for health.
+	RollOut Seconds `json:"rollOutSeconds"`
+}
+
 // turn is what is known of when a Kustomization ran. Times count from the
 // beginning of the first.
 type turn struct {

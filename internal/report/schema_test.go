@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -151,13 +152,22 @@ func schema(t *testing.T, comments map[string]string, strict bool) []byte {
 	return b.Bytes()
 }
 
-func comments(t *testing.T, path string) map[string]string {
+// comments are those on the fields of the structs in the files of a pattern.
+func comments(t *testing.T, pattern string) map[string]string {
 	t.Helper()
-	c, err := reporttest.ParseComments(path)
-	if err != nil {
-		t.Fatal(err)
+	paths, err := filepath.Glob(pattern)
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("%s: %v, %d files", pattern, err, len(paths))
 	}
-	return c
+	all := map[string]string{}
+	for _, path := range paths {
+		c, err := reporttest.ParseComments(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(all, c)
+	}
+	return all
 }
 
 func compile(t *testing.T, text []byte) *jsonschema.Schema {
@@ -197,7 +207,7 @@ func validate(schema *jsonschema.Schema, text []byte) error {
 
 // The published schema is that of the types, with their comments.
 func TestSchemaIsPublished(t *testing.T) {
-	golden.File(t, schemaPath, schema(t, comments(t, "summary.go"), false))
+	golden.File(t, schemaPath, schema(t, comments(t, "*.go"), false))
 }
 
 // Every report is valid, finished or not, and so is one in which every field
@@ -207,7 +217,7 @@ func TestReportsAreValid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	strict := compile(t, schema(t, comments(t, "summary.go"), true))
+	strict := compile(t, schema(t, comments(t, "*.go"), true))
 	for name, s := range map[string]*jsonschema.Schema{"published": compile(t, published), "strict": strict} {
 		for _, sample := range reporttest.Samples() {
 			f := report.NewFold()
@@ -333,7 +343,7 @@ var headings = []struct {
 }
 
 func reportTables(t *testing.T) string {
-	c := comments(t, "summary.go")
+	c := comments(t, "*.go")
 	name := map[reflect.Type]string{}
 	for _, h := range headings {
 		name[h.goType] = h.heading
