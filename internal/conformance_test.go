@@ -67,9 +67,9 @@ const conformanceFile = "../testdata/conformance.md"
 var (
 	// A reference to a test is in backquotes: a package of this module with
 	// the name of a test in it, for a table of files with the case, or a script.
-	testReference   = regexp.MustCompile("`(internal/[a-z/]+): (Test[A-Za-z0-9_]+)(?:/([a-z0-9.-]+))?`")
+	testReference   = regexp.MustCompile("`(internal/[a-z/]+): ((?:Test|Fuzz)[A-Za-z0-9_]+)(?:/([a-z0-9.-]+))?`")
 	scriptReference = regexp.MustCompile("`(testdata/script/[a-z0-9-]+\\.txtar)`")
-	anyReference    = regexp.MustCompile("`[^`]*(?:: Test|\\.txtar|_test)[^`]*`")
+	anyReference    = regexp.MustCompile("`[^`]*(?:: Test|: Fuzz|\\.txtar|_test)[^`]*`")
 )
 
 // conformanceRow is a row of the list.
@@ -141,34 +141,7 @@ func TestConformanceRowsAreProven(t *testing.T) {
 		if words := len(strings.Fields(row.fact)); words == 0 || words > 14 {
 			t.Errorf("%s: the fact has %d words, want 1 to 14", where, words)
 		}
-		named := 0
-		for _, m := range testReference.FindAllStringSubmatch(row.evidence, -1) {
-			named++
-			folder, name, file := m[1], m[2], m[3]
-			if tests[folder] == nil {
-				tests[folder] = testsIn(t, filepath.Join("..", folder))
-			}
-			if !tests[folder][name] {
-				t.Errorf("%s: %s has no test %s", where, folder, name)
-			}
-			if file != "" {
-				file = filepath.Join("..", folder, "testdata", file+".txtar")
-				if _, err := os.Stat(file); err != nil {
-					t.Errorf("%s: %v", where, err)
-				}
-			}
-		}
-		for _, m := range scriptReference.FindAllStringSubmatch(row.evidence, -1) {
-			named++
-			if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
-				t.Errorf("%s: %v", where, err)
-			}
-		}
-		if all := len(anyReference.FindAllString(row.evidence, -1)); all != named {
-			t.Errorf("%s: %d of %d tests are named as they should be: %s", where, named, all, row.evidence)
-		}
-		rest := scriptReference.ReplaceAllString(testReference.ReplaceAllString(row.evidence, ""), "")
-		rest = strings.Trim(rest, " ,;:.")
+		named, rest := proofs(t, where, row.evidence, tests)
 		switch row.status {
 		case "same":
 			if named == 0 {
@@ -190,13 +163,47 @@ func TestConformanceRowsAreProven(t *testing.T) {
 	}
 }
 
+// proofs counts the tests that a text names and returns what else it says. A test
+// that does not exist fails this one, and so does one that is named in another form.
+// tests keeps the names that were read, by folder.
+func proofs(t *testing.T, where, text string, tests map[string]map[string]bool) (named int, rest string) {
+	t.Helper()
+	for _, m := range testReference.FindAllStringSubmatch(text, -1) {
+		named++
+		folder, name, file := m[1], m[2], m[3]
+		if tests[folder] == nil {
+			tests[folder] = testsIn(t, filepath.Join("..", folder))
+		}
+		if !tests[folder][name] {
+			t.Errorf("%s: %s has no test %s", where, folder, name)
+		}
+		if file != "" {
+			file = filepath.Join("..", folder, "testdata", file+".txtar")
+			if _, err := os.Stat(file); err != nil {
+				t.Errorf("%s: %v", where, err)
+			}
+		}
+	}
+	for _, m := range scriptReference.FindAllStringSubmatch(text, -1) {
+		named++
+		if _, err := os.Stat(filepath.Join("..", m[1])); err != nil {
+			t.Errorf("%s: %v", where, err)
+		}
+	}
+	if all := len(anyReference.FindAllString(text, -1)); all != named {
+		t.Errorf("%s: %d of %d tests are named as they should be: %s", where, named, all, text)
+	}
+	rest = scriptReference.ReplaceAllString(testReference.ReplaceAllString(text, ""), "")
+	return named, strings.Trim(rest, " ,;:.")
+}
+
 // mayBeOpen says whether a row is one of sources (section 10) or of decryption
 // (section 11 and Flux's tests of it), which are not complete yet.
 func mayBeOpen(row conformanceRow) bool {
 	return strings.HasPrefix(row.id, "S10.") || strings.HasPrefix(row.id, "S11.") || strings.Contains(row.fact, "(S11.")
 }
 
-// testsIn returns the names of the tests in the files of a folder.
+// testsIn returns the names of the tests and fuzz targets in the files of a folder.
 func testsIn(t *testing.T, folder string) map[string]bool {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(folder, "*_test.go"))
@@ -210,7 +217,7 @@ func testsIn(t *testing.T, folder string) map[string]bool {
 			t.Fatal(err)
 		}
 		for _, d := range file.Decls {
-			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") {
+			if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && (strings.HasPrefix(f.Name.Name, "Test") || strings.HasPrefix(f.Name.Name, "Fuzz")) {
 				names[f.Name.Name] = true
 			}
 		}
