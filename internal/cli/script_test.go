@@ -6,12 +6,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	goruntime "runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,7 +51,14 @@ import (
 
 // TestMain lets the test binary be the sluice command, so that exit codes,
 // streams and signals in the scripts are those of a process.
+//
+// More scripts than processors run side by side, unless -parallel says otherwise:
+// most of the time they wait for roll-outs, retries and limits. Each has a cluster,
+// of some 450 MB, so there is a limit.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", strconv.Itoa(min(3*goruntime.GOMAXPROCS(0), 8))); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"sluice": func() {
 		ctx, stop := cli.Signals(context.Background())
 		code := cli.Main(ctx, os.Args, cli.System{Getenv: os.Getenv, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr})
@@ -61,7 +70,7 @@ func TestMain(m *testing.M) {
 // TestScript runs every file of testdata/script. A file is a transcript with
 // its input files below it. Beside testscript's own commands there are:
 //
-//	cluster [NAME]              a fresh cluster; KUBECONFIG names it, or KUBECONFIG_NAME a second one
+//	cluster [NAME]              a cluster as new; KUBECONFIG names it, or KUBECONFIG_NAME a second one
 //	crds                        define Flux's kinds in the cluster, as its releases do
 //	commit FOLDER MESSAGE       commit the folder's files as they are; its .git is made if need be
 //	exits CODE PROGRAM ARGS…    run a program that must exit with the code
@@ -99,6 +108,7 @@ func TestScript(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", filepath.Join(env.WorkDir, "home"))
 			env.Setenv("TESTDATA", filepath.Join(root, "testdata"))
+			env.Values["script"] = env.T()
 			env.Values["repos"] = map[string]*gittest.Repo{}
 			env.Values["clusters"] = map[string]*kubetest.Cluster{}
 			env.Values["witnesses"] = map[string]*proxy.Proxy{}
@@ -123,6 +133,9 @@ func TestScript(t *testing.T) {
 	})
 }
 
+// clusters are those of the scripts. Each script has its own, as new.
+var clusters kubetest.Pool
+
 func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 1 {
 		ts.Fatalf("usage: cluster [NAME]")
@@ -131,9 +144,19 @@ func startCluster(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 1 {
 		name, variable = args[0], "KUBECONFIG_"+args[0]
 	}
-	c, err := kubetest.Start(context.Background(), kubetest.Options{})
+	c, err := clusters.Take(context.Background())
 	ts.Check(err)
-	ts.Defer(func() { ts.Check(c.Stop()) })
+	script := ts.Value("script").(interface{ Failed() bool })
+	ts.Defer(func() {
+		if script.Failed() {
+			// What the script has started may still be at work.
+			ts.Check(c.Stop())
+			return
+		}
+		if err := clusters.Give(context.Background(), c); err != nil {
+			ts.Logf("the next script gets another cluster: %v", err)
+		}
+	})
 	ts.Setenv(variable, c.Kubeconfig())
 	ts.Value("clusters").(map[string]*kubetest.Cluster)[name] = c
 }

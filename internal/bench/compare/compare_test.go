@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 // The whole comparison at a small size: all clients do the work, in all
 // situations, and what they send is counted.
 func TestComparison(t *testing.T) {
+	t.Parallel()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

@@ -62,6 +62,7 @@ func TestRequestsOfUnchangedWide(t *testing.T) {
 // Every other situation of wide, in small: what each object and each
 // Kustomization costs, and that nothing else does.
 func TestRequestsOfSituations(t *testing.T) {
+	t.Parallel()
 	c, err := kubetest.Start(t.Context(), kubetest.Options{})
 	if err != nil {
 		t.Fatal(err)
