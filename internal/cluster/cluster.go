@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -54,6 +55,9 @@ type Options struct {
 	AsGroups []string
 	// UserAgent is how requests sign; empty is client-go's default.
 	UserAgent string
+	// Patience is how long the server may take for an answer, watches aside; 0
+	// is a little more than the minute that it allows itself.
+	Patience time.Duration
 	// Warning gets each warning that the API server sends along with an
 	// answer, such as the use of a deprecated version. It may be called
 	// concurrently. Nil drops them.
@@ -107,7 +111,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if o.As != "" || len(o.AsGroups) > 0 {
 		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
 	}
-	c := &Cluster{Context: name, limits: newLimits(MaxRequests, requestTimeout, o.Busy)}
+	c := &Cluster{Context: name, limits: newLimits(MaxRequests, cmp.Or(o.Patience, requestTimeout), o.Busy)}
 	if err := c.open(ctx, config, o.UserAgent, o.Warning, o.As); err != nil {
 		return nil, err
 	}

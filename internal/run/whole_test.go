@@ -201,9 +201,11 @@ func (w *world) configMaps() (names, records []string) {
 func isRecord(c corev1.ConfigMap) bool { return strings.HasPrefix(c.Name, "sluice") }
 
 // leases are those that somebody holds.
-func (w *world) leases() []coordinationv1.Lease {
+func (w *world) leases() []coordinationv1.Lease { return w.leasesIn(w.namespace) }
+
+func (w *world) leasesIn(namespace string) []coordinationv1.Lease {
 	w.Helper()
-	list, err := w.client.CoordinationV1().Leases(w.namespace).List(w.Context(), metav1.ListOptions{})
+	list, err := w.client.CoordinationV1().Leases(namespace).List(w.Context(), metav1.ListOptions{})
 	if err != nil {
 		w.Fatal(err)
 	}

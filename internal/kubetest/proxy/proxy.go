@@ -135,7 +135,7 @@ func (p *Proxy) handler(target *url.URL, transport http.RoundTripper) http.Handl
 				request.Down += int64(n)
 			})
 		}}
-		defer p.edit(func() { request.Done = true })
+		defer p.done(request)
 		reverse.ServeHTTP(counted, r.WithContext(context.WithValue(r.Context(), struckKey{}, struck{q, p.faults.strike(q)})))
 	})
 }

@@ -138,6 +138,9 @@ func TestRequestsAreWrittenDown(t *testing.T) {
 	if got := e.Requests(); len(got) != 1 || got[0].N != 4 {
 		t.Errorf("%+v", got)
 	}
+	if err := e.AwaitIdle(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestKubeconfig(t *testing.T) {
@@ -235,8 +238,18 @@ func TestHangAndCall(t *testing.T) {
 	if err := e.get(t.Context(), "a"); !apierrors.IsNotFound(err) {
 		t.Errorf("while it hangs: %v", err)
 	}
+	ended, end := context.WithCancelCause(t.Context())
+	end(errors.New("no more time"))
+	if err := e.AwaitIdle(ended); err == nil || !strings.Contains(err.Error(), "no more time") {
+		t.Errorf("while a request hangs, the proxy is idle: %v", err)
+	}
+	idle := make(chan error)
+	go func() { idle <- e.AwaitIdle(t.Context()) }()
 	hang.Lift()
 	if err := <-created; err != nil {
+		t.Error(err)
+	}
+	if err := <-idle; err != nil {
 		t.Error(err)
 	}
 	if err := e.get(t.Context(), "a"); err != nil {

@@ -1,6 +1,8 @@
 package proxy
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -119,6 +121,9 @@ type Recorder struct {
 	mu       sync.Mutex
 	sent     int
 	requests []*Request
+	// underWay is how many requests are; idle, if not nil, is closed when there is none.
+	underWay int
+	idle     chan struct{}
 }
 
 func (r *Recorder) add(q Request) *Request {
@@ -127,7 +132,39 @@ func (r *Recorder) add(q Request) *Request {
 	r.sent++
 	q.N = r.sent
 	r.requests = append(r.requests, &q)
+	r.underWay++
 	return &q
+}
+
+// done notes that a request is over.
+func (r *Recorder) done(q *Request) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q.Done = true
+	if r.underWay--; r.underWay == 0 && r.idle != nil {
+		close(r.idle)
+		r.idle = nil
+	}
+}
+
+// AwaitIdle returns when no request is under way; with the cause if ctx ends before.
+func (r *Recorder) AwaitIdle(ctx context.Context) error {
+	r.mu.Lock()
+	if r.underWay == 0 {
+		r.mu.Unlock()
+		return nil
+	}
+	if r.idle == nil {
+		r.idle = make(chan struct{})
+	}
+	idle := r.idle
+	r.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("requests are still under way: %w", context.Cause(ctx))
+	}
 }
 
 // edit changes what is known of a request.
@@ -167,12 +204,10 @@ func (r *Recorder) Wrap(next http.RoundTripper) http.RoundTripper {
 	return roundTripper(func(q *http.Request) (*http.Response, error) {
 		request := r.add(Describe(q))
 		resp, err := next.RoundTrip(q)
-		r.edit(func() {
-			request.Done = true
-			if err == nil {
-				request.Code = resp.StatusCode
-			}
-		})
+		if err == nil {
+			r.edit(func() { request.Code = resp.StatusCode })
+		}
+		r.done(request)
 		return resp, err
 	})
 }
