@@ -399,7 +399,7 @@ func (j *journey) records(s snapshot) {
 		return cmp.Or(text, "none")
 	}
 	add := func(name string, parts ...any) {
-		s.texts[j.key("configmaps", j.state, name)] = fmt.Sprintf("%+v", parts)
+		s.texts[j.key("configmaps", j.state, name)] = j.anyState(fmt.Sprintf("%+v", parts))
 	}
 	for _, state := range survey.States {
 		for _, r := range state.Sorted() {
