@@ -104,7 +104,7 @@ func Find(ctx context.Context, c Client, k Kinds, whole func(schema.GroupKind) b
 	if err := group.Wait(); err != nil {
 		return nil, err
 	}
-	seen := map[types.UID]bool{}
+	seen := map[string]bool{}
 	services := map[flux.Ref]flux.ID{}
 	for i, gvk := range kinds {
 		switch {
@@ -119,10 +119,10 @@ func Find(ctx context.Context, c Client, k Kinds, whole func(schema.GroupKind) b
 		for j := range items[i] {
 			o := objectOf(gvk, &items[i][j])
 			// One object can be served by two groups.
-			if o.Owner.Namespace == "" || o.Owner.Name == "" || seen[o.UID] {
+			if o.Owner.Namespace == "" || o.Owner.Name == "" || seen[o.identity()] {
 				continue
 			}
-			seen[o.UID] = true
+			seen[o.identity()] = true
 			if gvk.Group == "" && gvk.Kind == "Service" {
 				services[o.Ref.Key()] = o.Owner
 			}
@@ -164,36 +164,39 @@ func (f *Found) kinds(k Kinds) ([]schema.GroupVersionKind, error) {
 // list reads all objects of a kind that carry both labels, page by page.
 func list(ctx context.Context, c Client, gvk schema.GroupVersionKind, whole bool) ([]unstructured.Unstructured, error) {
 	var all []unstructured.Unstructured
-	next := ""
-	for {
-		opts := []client.ListOption{client.HasLabels{flux.NameLabel, flux.NamespaceLabel}, client.Limit(pageSize), client.Continue(next)}
-		listKind := gvk.GroupVersion().WithKind(gvk.Kind + "List")
+	listKind := gvk.GroupVersion().WithKind(gvk.Kind + "List")
+	err := kinds.Pages(pageSize, func(limit int64, token string) (string, error) {
+		if token == "" {
+			all = nil
+		}
+		opts := []client.ListOption{client.HasLabels{flux.NameLabel, flux.NamespaceLabel}, client.Limit(limit), client.Continue(token)}
 		if whole {
 			page := &unstructured.UnstructuredList{}
 			page.SetGroupVersionKind(listKind)
 			if err := c.List(ctx, page, opts...); err != nil {
-				return nil, err
+				return "", err
 			}
-			all, next = append(all, page.Items...), page.GetContinue()
-		} else {
-			page := &metav1.PartialObjectMetadataList{}
-			page.SetGroupVersionKind(listKind)
-			if err := c.List(ctx, page, opts...); err != nil {
-				return nil, err
-			}
-			for i := range page.Items {
-				content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&page.Items[i])
-				if err != nil {
-					return nil, err
-				}
-				all = append(all, unstructured.Unstructured{Object: content})
-			}
-			next = page.Continue
+			all = append(all, page.Items...)
+			return page.GetContinue(), nil
 		}
-		if next == "" {
-			return all, nil
+		page := &metav1.PartialObjectMetadataList{}
+		page.SetGroupVersionKind(listKind)
+		if err := c.List(ctx, page, opts...); err != nil {
+			return "", err
 		}
+		for i := range page.Items {
+			content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(&page.Items[i])
+			if err != nil {
+				return "", err
+			}
+			all = append(all, unstructured.Unstructured{Object: content})
+		}
+		return page.Continue, nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return all, nil
 }
 
 func objectOf(gvk schema.GroupVersionKind, content *unstructured.Unstructured) Object {
@@ -204,6 +207,14 @@ func objectOf(gvk schema.GroupVersionKind, content *unstructured.Unstructured) O
 		Ref: flux.RefOf(content), Owner: flux.ID{Namespace: labels[flux.NamespaceLabel], Name: labels[flux.NameLabel]},
 		UID: content.GetUID(), Derived: metav1.GetControllerOf(content) != nil, Content: content,
 	}
+}
+
+// identity tells objects apart, and knows one that is served by two groups. Some aggregated servers give no uids.
+func (o *Object) identity() string {
+	if o.UID != "" {
+		return string(o.UID)
+	}
+	return o.Ref.GVK().GroupKind().String() + " " + o.Ref.String()
 }
 
 // Flux reports whether an object belongs to Flux itself: a Kustomization, a source, a definition of its kinds, one of its components.

@@ -29,6 +29,8 @@ type target struct {
 	ref flux.Ref
 	gvk schema.GroupVersionKind
 	uid types.UID
+	// since is when an earlier run deleted it, or somebody else; zero if this one has.
+	since time.Time
 
 	// gone is the answer; finalizers are those it had last, err is why it could not be watched.
 	gone       bool
@@ -38,20 +40,75 @@ type target struct {
 	remains string
 }
 
-func (t *target) failure(ctx context.Context, timeout time.Duration) error {
-	if ctx.Err() != nil {
-		return fmt.Errorf("%s was deleted and is not known to be gone: %w", t.ref, context.Cause(ctx))
+// failure says that it is not known to be gone, after it was waited for that long.
+func (t *target) failure(ctx context.Context, waited time.Duration) *LingerError {
+	e := &LingerError{Object: t.ref, Finalizers: t.finalizers, Remains: t.remains}
+	switch {
+	case ctx.Err() != nil:
+		e.err = context.Cause(ctx)
+	case t.err != nil && !errors.Is(t.err, context.DeadlineExceeded):
+		e.err = t.err
 	}
-	if t.err != nil && !errors.Is(t.err, context.DeadlineExceeded) {
-		return fmt.Errorf("%s was deleted and is not known to be gone: %w", t.ref, t.err)
+	e.ago = fmt.Sprintf("%s after it was deleted", waited)
+	if !t.since.IsZero() {
+		e.ago = "though it was deleted at " + t.since.UTC().Format(time.RFC3339)
 	}
-	if len(t.finalizers) > 0 {
-		return fmt.Errorf("%s is still there %s after it was deleted; it waits for finalizers: %s", t.ref, timeout, strings.Join(t.finalizers, ", "))
+	return e
+}
+
+// LingerError says that an object was deleted and is not gone.
+type LingerError struct {
+	Object flux.Ref
+	// Finalizers are what it waits for, as far as that was seen; Remains is what the server says is left in it, if it is a Namespace.
+	Finalizers []string
+	Remains    string
+
+	ago string
+	err error
+}
+
+func (e *LingerError) Error() string { return fmt.Sprintf("%s %s", e.Object, e.why()) }
+
+// why is what there is to say of the object.
+func (e *LingerError) why() string {
+	switch {
+	case e.err != nil:
+		return fmt.Sprintf("was deleted and is not known to be gone: %v", e.err)
+	case len(e.Finalizers) > 0:
+		return fmt.Sprintf("is still there %s; it waits for finalizers: %s", e.ago, strings.Join(e.Finalizers, ", "))
+	case e.Remains != "":
+		return fmt.Sprintf("is still there %s: %s", e.ago, e.Remains)
 	}
-	if t.remains != "" {
-		return fmt.Errorf("%s is still there %s after it was deleted: %s", t.ref, timeout, t.remains)
+	return "is still there " + e.ago
+}
+
+func (e *LingerError) Unwrap() error { return e.err }
+
+// Hint says what to do.
+func (e *LingerError) Hint() string {
+	switch {
+	case e.err != nil:
+		return ""
+	case len(e.Finalizers) > 0:
+		return "see that the controllers run that serve these finalizers; what nobody serves any more can be taken away, at the price of what it would have cleaned up: " +
+			e.kubectl("patch") + ` --type=merge -p '{"metadata":{"finalizers":null}}'`
+	case e.Remains != "":
+		return "put right what is named there, or what holds the objects in it"
 	}
-	return fmt.Errorf("%s is still there %s after it was deleted", t.ref, timeout)
+	return "see what the cluster does with it: " + e.kubectl("get") + " -o yaml"
+}
+
+// kubectl is a command for the object.
+func (e *LingerError) kubectl(verb string) string {
+	kind := strings.ToLower(e.Object.Kind)
+	if e.Object.Group != "" {
+		kind += "." + e.Object.Group
+	}
+	command := "kubectl"
+	if e.Object.Namespace != "" {
+		command += " -n " + e.Object.Namespace
+	}
+	return fmt.Sprintf("%s %s %s %s", command, verb, kind, e.Object.Name)
 }
 
 // remaining asks what keeps a Namespace from going: the finalizers that hang are those of the objects in it. Empty if the server
@@ -116,18 +173,22 @@ func watchGone(ctx context.Context, c Client, gvk schema.GroupVersionKind, names
 		}
 		return true
 	}
+	if refused(err) {
+		askGone(ctx, c, targets)
+		return true
+	}
 	if err != nil {
 		return failed(ctx, targets, err)
 	}
-	there := map[types.UID]*metav1.PartialObjectMetadata{}
+	there := map[string]*metav1.PartialObjectMetadata{}
 	for i := range page.Items {
-		there[page.Items[i].UID] = &page.Items[i]
+		there[page.Items[i].Name] = &page.Items[i]
 	}
 	left := 0
 	for _, t := range targets {
-		o := there[t.uid]
-		t.gone = o == nil
-		if o != nil {
+		o := there[t.ref.Name]
+		t.gone = o == nil || o.UID != t.uid
+		if !t.gone {
 			t.finalizers, t.err = o.Finalizers, nil
 			left++
 		}
@@ -139,6 +200,10 @@ func watchGone(ctx context.Context, c Client, gvk schema.GroupVersionKind, names
 	stream := &metav1.PartialObjectMetadataList{}
 	stream.SetGroupVersionKind(page.GroupVersionKind())
 	w, err := c.Watch(ctx, stream, opts...)
+	if refused(err) {
+		askGone(ctx, c, targets)
+		return true
+	}
 	if err != nil {
 		return failed(ctx, targets, err)
 	}
@@ -157,7 +222,7 @@ func watchGone(ctx context.Context, c Client, gvk schema.GroupVersionKind, names
 				continue
 			}
 			for _, t := range targets {
-				if t.gone || t.uid != o.UID {
+				if t.gone || t.ref.Name != o.Name || t.uid != o.UID {
 					continue
 				}
 				t.finalizers = o.Finalizers
@@ -173,14 +238,49 @@ func watchGone(ctx context.Context, c Client, gvk schema.GroupVersionKind, names
 	}
 }
 
-// failed notes an error on what is not gone. A refusal is final; anything else may pass.
+// refused says that listing or watching will not do, however often it is tried.
+func refused(err error) bool {
+	return apierrors.IsForbidden(err) || apierrors.IsMethodNotSupported(err)
+}
+
+// askGone asks for each target again and again until all are gone or ctx ends: an account that may delete an object may read it,
+// and need not be allowed to list or watch its kind.
+func askGone(ctx context.Context, c Client, targets []*target) {
+	for {
+		left := 0
+		for _, t := range targets {
+			if t.gone || ctx.Err() != nil {
+				continue
+			}
+			o := &metav1.PartialObjectMetadata{}
+			o.SetGroupVersionKind(t.gvk)
+			err := c.Get(ctx, client.ObjectKey{Namespace: t.ref.Namespace, Name: t.ref.Name}, o)
+			switch {
+			case apierrors.IsNotFound(err), meta.IsNoMatchError(err), err == nil && o.UID != t.uid:
+				t.gone = true
+				continue
+			case err == nil:
+				t.finalizers, t.err = o.Finalizers, nil
+			case ctx.Err() == nil:
+				t.err = err
+			}
+			left++
+		}
+		if left == 0 || ctx.Err() != nil {
+			return
+		}
+		pause(ctx)
+	}
+}
+
+// failed notes an error, which may pass, on what is not gone.
 func failed(ctx context.Context, targets []*target, err error) bool {
 	for _, t := range targets {
 		if !t.gone {
 			t.err = err
 		}
 	}
-	if apierrors.IsForbidden(err) || apierrors.IsUnauthorized(err) || apierrors.IsMethodNotSupported(err) {
+	if apierrors.IsUnauthorized(err) {
 		return true
 	}
 	pause(ctx)

@@ -70,6 +70,9 @@ type Deletion struct {
 	Empty bool
 	// Entries are in the order of deletion (S5.7).
 	Entries []inventory.Entry
+	// Twins are, by the ids of entries, the objects that Kustomizations of the run own and that differ only in their API group: two
+	// groups can serve the same object.
+	Twins map[string][]flux.Ref
 	// Tracked is how many objects its record holds in the cluster.
 	Tracked int
 	// ServiceAccount is the account to act as, in the Kustomization's namespace; empty for sluice's own.
@@ -162,6 +165,8 @@ type candidates struct {
 	unbuilt []flux.ID
 	plan    *Plan
 	errs    []error
+	// byLooks are the objects that nodes want; made when it is asked for.
+	byLooks map[alike][]flux.Ref
 }
 
 func newCandidates(in Input) *candidates {
@@ -411,9 +416,50 @@ func (c *candidates) doom(d Deletion, r *inventory.Record, doomed []inventory.En
 			c.errs = append(c.errs, err)
 			return
 		}
-		d.Cluster, d.Entries, d.Tracked = cluster, sorted, len(tracked[cluster])
+		d.Cluster, d.Entries, d.Tracked, d.Twins = cluster, sorted, len(tracked[cluster]), c.twins(cluster, sorted)
 		c.plan.Deletions = append(c.plan.Deletions, d)
 	}
+}
+
+// alike tells objects apart but for their API group.
+type alike struct {
+	cluster               flux.ClusterRef
+	kind, namespace, name string
+}
+
+// twins are those of entries in a cluster.
+func (c *candidates) twins(cluster flux.ClusterRef, entries []inventory.Entry) map[string][]flux.Ref {
+	if c.byLooks == nil {
+		c.byLooks = map[alike][]flux.Ref{}
+		for _, id := range c.ids {
+			n := c.nodes[id]
+			if n == nil {
+				continue
+			}
+			for _, e := range n.Desired {
+				if ref, err := e.Ref(); err == nil { // that of another group is told when it is stale itself
+					looks := alike{c.where(e.Cluster).Cluster, ref.Kind, ref.Namespace, ref.Name}
+					c.byLooks[looks] = append(c.byLooks[looks], ref)
+				}
+			}
+		}
+	}
+	var twins map[string][]flux.Ref
+	for _, e := range entries {
+		ref, err := e.Ref()
+		if err != nil {
+			continue // sift has told it
+		}
+		for _, other := range c.byLooks[alike{cluster, ref.Kind, ref.Namespace, ref.Name}] {
+			if other.Group != ref.Group {
+				if twins == nil {
+					twins = map[string][]flux.Ref{}
+				}
+				twins[e.ID] = append(twins[e.ID], other)
+			}
+		}
+	}
+	return twins
 }
 
 func (c *candidates) byCluster(entries []inventory.Entry) map[flux.ClusterRef][]inventory.Entry {

@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ type Kinds interface {
 type Findings struct {
 	// Doomed are the objects that exist and would be deleted, in the order of deletion.
 	Doomed []Object
-	// Kept are those that Delete would leave alone because of what the live object says (S5.8, S5.9), Gone those that do not exist.
+	// Kept are those that Delete would leave alone because of what the live object says (S5.8, S5.9), or that are being deleted
+	// already; Gone those that do not exist.
 	Kept []Kept
 	Gone []Object
 	// Refusals are sorted by Kustomization, then guard. Any of them is a reason not to begin.
@@ -123,7 +125,9 @@ func checkIn(ctx context.Context, access Access, plan *Plan, cluster flux.Cluste
 		return nil, err
 	}
 	k.amounts()
-	k.volumes()
+	if err := k.volumes(ctx); err != nil {
+		return nil, err
+	}
 	if err := k.namespaces(ctx); err != nil {
 		return nil, err
 	}
@@ -147,7 +151,7 @@ type check struct {
 	findings *Findings
 	// live are the objects to be deleted, per deletion of the plan.
 	live [][]victim
-	// gone are the uids of all of them; ids their inventory ids.
+	// gone are the identities of all of them; ids their inventory ids.
 	gone map[string]bool
 	ids  map[string]bool
 }
@@ -163,7 +167,8 @@ func (k *check) read(ctx context.Context) error {
 	type answer struct {
 		ref flux.Ref
 		found
-		err error
+		twin string
+		err  error
 	}
 	answers := make([][]answer, len(k.plan.Deletions))
 	group := errgroup.Group{}
@@ -179,6 +184,9 @@ func (k *check) read(ctx context.Context) error {
 				}
 				if a.ref, a.err = e.Ref(); a.err == nil {
 					a.found, a.err = lookup(ctx, k.client, a.ref)
+				}
+				if a.err == nil && !a.gone {
+					a.twin, a.err = twinOf(ctx, k.client, d, e, a.live)
 				}
 				return nil
 			})
@@ -204,13 +212,19 @@ func (k *check) read(ctx context.Context) error {
 				k.ids[d.Entries[j].ID] = true
 				continue
 			}
-			if why := protected(a.live, d); why != "" {
+			why := cmp.Or(protected(a.live, d), a.twin)
+			if why == "" && a.live.DeletionTimestamp != nil {
+				// It goes, or hangs, whatever a guard says.
+				k.ids[d.Entries[j].ID] = true
+				why = going(a.live)
+			}
+			if why != "" {
 				k.findings.Kept = append(k.findings.Kept, Kept{Node: d.Node, Entry: d.Entries[j], Reason: why})
 				continue
 			}
 			k.findings.Doomed = append(k.findings.Doomed, Object{Node: d.Node, Cluster: d.Cluster, Ref: a.ref})
 			k.live[i] = append(k.live[i], victim{ref: a.ref, meta: a.live})
-			k.gone[string(a.live.UID)] = true
+			k.gone[identity(a.ref, a.live)] = true
 			k.ids[d.Entries[j].ID] = true
 		}
 	}
@@ -256,10 +270,10 @@ func (k *check) amounts() {
 	}
 }
 
-// volumes refuses to delete what holds data.
-func (k *check) volumes() {
+// volumes refuses to delete what holds data, by itself or with its Namespace.
+func (k *check) volumes(ctx context.Context) error {
 	for i, d := range k.plan.Deletions {
-		for _, kind := range []string{"PersistentVolume", "PersistentVolumeClaim"} {
+		for _, kind := range []string{"PersistentVolume", claimKind} {
 			if k.guards.allows(kind) {
 				continue
 			}
@@ -277,6 +291,10 @@ func (k *check) volumes() {
 				Text: fmt.Sprintf("Kustomization %q would delete data: %s", d.Node, someOf(refs))})
 		}
 	}
+	if k.guards.allows(claimKind) {
+		return nil
+	}
+	return k.is(namespaceKind, "", func(d Deletion, v victim) error { return k.claimsIn(ctx, d, v) })
 }
 
 // ownedIn returns, sorted, the objects that Kustomizations of the run own and that match.

@@ -180,16 +180,23 @@ metadata: {name: data, namespace: NS-more, labels: {kustomize.toolkit.fluxcd.io/
 spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}, storageClassName: none}`)
 	want := "namespace [--allow-delete Namespace]: Namespace/NS-more holds 2 objects that this run does not delete: " +
 		"ConfigMap/NS-more/foreign, PersistentVolumeClaim/NS-more/data\n"
+	data := "volume [--allow-delete PersistentVolumeClaim]: Namespace/NS-more would be deleted with data in it: PersistentVolumeClaim/NS-more/data\n"
+	want += data
 	f := c.check(everything, g)
 	if got := c.refusals(f); got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
-	if len(f.Refusals) == 1 && !slices.Equal(f.Refusals[0].Objects, []flux.Ref{
+	if len(f.Refusals) == 2 && !slices.Equal(f.Refusals[0].Objects, []flux.Ref{
 		{Version: "v1", Kind: "ConfigMap", Namespace: inside, Name: "foreign"}, claim[0]}) {
 		t.Errorf("got %+v", f.Refusals[0].Objects)
 	}
+	// To let go of what is in a Namespace is not to let go of data.
 	allowed := g
 	allowed.AllowDelete = []string{"Namespace"}
+	if got := c.refusals(c.check(everything, allowed)); got != data {
+		t.Errorf("got %s", got)
+	}
+	allowed.AllowDelete = []string{"Namespace", "PersistentVolumeClaim"}
 	if got := c.refusals(c.check(everything, allowed)); got != "" {
 		t.Errorf("got %s", got)
 	}

@@ -25,6 +25,7 @@ import (
 const (
 	namespaceKind  = "Namespace"
 	definitionKind = "CustomResourceDefinition"
+	claimKind      = "PersistentVolumeClaim"
 	extensions     = "apiextensions.k8s.io"
 )
 
@@ -62,6 +63,34 @@ func (k *check) namespaces(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// claimsIn refuses to delete a Namespace with the claims in it, those of StatefulSets for instance, that no inventory has: to let
+// go of what else is in a Namespace is not to let go of data.
+func (k *check) claimsIn(ctx context.Context, d Deletion, v victim) error {
+	gvk := schema.GroupVersionKind{Version: "v1", Kind: claimKind}
+	items, err := list(ctx, k.client, gvk, client.InNamespace(v.ref.Name))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r := Refusal{Guard: Volume, Node: d.Node, Override: "--allow-delete " + claimKind}
+	if err != nil {
+		r.Text = fmt.Sprintf("%s may hold data that would be deleted with it: cannot list %s: %s", v.ref, claimKind, oneLine(err))
+		k.refuse(r)
+		return nil
+	}
+	for i := range items {
+		ref := refOf(gvk, &items[i])
+		if items[i].DeletionTimestamp == nil && !k.gone[identity(ref, &items[i])] {
+			r.Objects = append(r.Objects, ref)
+		}
+	}
+	if len(r.Objects) > 0 {
+		slices.SortFunc(r.Objects, flux.CompareRefs)
+		r.Text = fmt.Sprintf("%s would be deleted with data in it: %s", v.ref, someOf(r.Objects))
+		k.refuse(r)
+	}
+	return nil
 }
 
 // namespacedKinds asks the server for all kinds that a namespace can hold. The error says which groups did not answer.
@@ -118,7 +147,7 @@ func (k *check) remaining(kinds []schema.GroupVersionKind, items [][]metav1.Part
 		gone[uid] = true
 	}
 	doomed := func(o *metav1.PartialObjectMetadata, ref flux.Ref) bool {
-		return gone[string(o.UID)] || o.DeletionTimestamp != nil || k.ids[inventory.EntryOf(ref).ID] || allOwnersGone(o, gone) ||
+		return gone[identity(ref, o)] || o.DeletionTimestamp != nil || k.ids[inventory.EntryOf(ref).ID] || allOwnersGone(o, gone) ||
 			k.everywhere(ref, o)
 	}
 	for changed := true; changed; {
@@ -126,8 +155,9 @@ func (k *check) remaining(kinds []schema.GroupVersionKind, items [][]metav1.Part
 		for i := range items {
 			for j := range items[i] {
 				o := &items[i][j]
-				if !gone[string(o.UID)] && doomed(o, refOf(kinds[i], o)) {
-					gone[string(o.UID)] = true
+				ref := refOf(kinds[i], o)
+				if key := identity(ref, o); !gone[key] && doomed(o, ref) {
+					gone[key] = true
 					changed = true
 				}
 			}
@@ -137,11 +167,11 @@ func (k *check) remaining(kinds []schema.GroupVersionKind, items [][]metav1.Part
 	var left []flux.Ref
 	for i := range items {
 		for j := range items[i] {
-			o := &items[i][j]
+			ref := refOf(kinds[i], &items[i][j])
 			// One object can be served by two groups.
-			if uid := string(o.UID); !gone[uid] && !seen[uid] {
-				seen[uid] = true
-				left = append(left, refOf(kinds[i], o))
+			if key := identity(ref, &items[i][j]); !gone[key] && !seen[key] {
+				seen[key] = true
+				left = append(left, ref)
 			}
 		}
 	}
@@ -149,9 +179,17 @@ func (k *check) remaining(kinds []schema.GroupVersionKind, items [][]metav1.Part
 	return left
 }
 
+// identity is an object's uid. Some aggregated servers give none; nothing else is then known to be the same object.
+func identity(ref flux.Ref, o *metav1.PartialObjectMetadata) string {
+	if o.UID != "" {
+		return string(o.UID)
+	}
+	return ref.GVK().GroupKind().String() + " " + ref.String()
+}
+
 func allOwnersGone(o *metav1.PartialObjectMetadata, gone map[string]bool) bool {
 	for _, owner := range o.OwnerReferences {
-		if !gone[string(owner.UID)] {
+		if owner.UID == "" || !gone[string(owner.UID)] {
 			return false
 		}
 	}
@@ -249,18 +287,22 @@ func (k *check) defined(ctx context.Context, v victim) (schema.GroupVersionKind,
 // list reads the metadata of all objects of a kind, page by page.
 func list(ctx context.Context, c Client, gvk schema.GroupVersionKind, opts ...client.ListOption) ([]metav1.PartialObjectMetadata, error) {
 	var all []metav1.PartialObjectMetadata
-	next := ""
-	for {
+	err := kinds.Pages(500, func(limit int64, token string) (string, error) {
+		if token == "" {
+			all = nil
+		}
 		page := &metav1.PartialObjectMetadataList{}
 		page.SetGroupVersionKind(gvk.GroupVersion().WithKind(gvk.Kind + "List"))
-		if err := c.List(ctx, page, append([]client.ListOption{client.Limit(500), client.Continue(next)}, opts...)...); err != nil {
-			return nil, err
+		if err := c.List(ctx, page, append([]client.ListOption{client.Limit(limit), client.Continue(token)}, opts...)...); err != nil {
+			return "", err
 		}
 		all = append(all, page.Items...)
-		if next = page.Continue; next == "" {
-			return all, nil
-		}
+		return page.Continue, nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return all, nil
 }
 
 func refOf(gvk schema.GroupVersionKind, o *metav1.PartialObjectMetadata) flux.Ref {

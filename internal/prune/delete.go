@@ -1,6 +1,7 @@
 package prune
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,7 +27,8 @@ const (
 	deleters = 8
 	// grace is how long a request in flight may go on after the run was cancelled.
 	grace = 2 * time.Second
-	// finalizerWait bounds the wait for finalizers before what they may depend on is deleted.
+	// finalizerWait bounds the wait for finalizers before what they may depend on is deleted, and the one for all that is not gone
+	// at the end.
 	finalizerWait = time.Minute
 	// tries is how often an object that changes between being looked at and being deleted is looked at again.
 	tries = 5
@@ -45,6 +47,9 @@ const (
 	Spared Outcome = "kept"
 	// Failed: it could not be deleted, or is not gone in time. It stays in the record (S5.12).
 	Failed Outcome = "failed"
+	// Lingers: the server has accepted the deletion, and something keeps the object from going. It stays in the record, so that
+	// the next runs look whether it is gone.
+	Lingers Outcome = "lingers"
 	// NotTried: the run was cancelled before, or something that must be gone first is not. It stays in the record.
 	NotTried Outcome = "not-tried"
 )
@@ -55,9 +60,9 @@ type Result struct {
 	Entry   inventory.Entry
 	Ref     flux.Ref
 	Outcome Outcome
-	// Reason says why it is Kept or NotTried, and for Gone what there is to say; may be empty.
+	// Reason says why it is Spared or NotTried, what it waits for if it Lingers, and for Gone what there is to say; may be empty.
 	Reason string
-	// Err is set if it Failed.
+	// Err is set if it Failed. Of one that is only not gone it is a *LingerError, as it is if it Lingers.
 	Err error
 }
 
@@ -78,18 +83,23 @@ type Options struct {
 	// waited for, after that. It is never called concurrently.
 	Report func(Result)
 	// Begin and Done, if not nil, are called before each deletion and after it, with its results, from the goroutine that called
-	// Delete.
+	// Delete. What may yet turn out to linger is among them as deleted; with Deletion.Wait there is nothing of that kind.
 	Begin func(Deletion)
 	Done  func(Deletion, []Result)
+	// Linger is how long what is slow to go is waited for at the end; zero for a minute.
+	Linger time.Duration
 }
 
 // Delete deletes, one Kustomization after the other in the order given, objects of one kind concurrently, kinds in the reverse of
 // Flux's order of apply (S5.7). Each object is looked at first: it must carry the owner labels and no marker (S5.8, S5.9). The
 // request holds for that very object, by uid, and lets the cluster delete dependents in the background (S5.10).
 //
-// It goes on after failures. What a Kustomization deleted is waited for in two cases: Deletion.Wait (S5.19), and finalizers on
-// objects whose controller may belong to a Kustomization that comes later because this one needs it; that one is not touched while
-// they are there.
+// It goes on after failures. What a Kustomization deleted is waited for before the next one's turn in two cases: Deletion.Wait
+// (S5.19), and finalizers on objects whose controller may belong to a Kustomization that comes later because this one needs it; that
+// one is not touched while they are there. What else the server did not remove at once, since it has finalizers or is a Namespace, is
+// waited for at the end, all of it together and for a minute at most. What is still there then lingers, which is no failure: Flux
+// does not look at it (S5.10), and what is slow to go, a load balancer say, will be gone some time. One that an earlier run has
+// deleted more than a minute ago is not waited for again.
 //
 // When ctx ends, nothing new is begun; the request in flight may finish within 2 seconds. There is a result for every entry, in
 // the order of the deletions, and the error joins all failures, and the context's cause.
@@ -105,6 +115,7 @@ func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, err
 			o.Done(d, results)
 		}
 	}
+	w.linger(ctx, cmp.Or(o.Linger, finalizerWait))
 	var errs []error
 	for _, r := range w.results {
 		if r.Outcome == Failed {
@@ -125,6 +136,16 @@ type deleting struct {
 	results   []Result
 	// hanging names, per Kustomization, an object that is still there with finalizers.
 	hanging map[flux.ID]string
+	// slow are objects that are not gone at once and that nobody waits for before the end.
+	slow []slow
+}
+
+// slow is an object that takes its time.
+type slow struct {
+	// index is that of its result, deletion that of its deletion.
+	index, deletion int
+	client          Client
+	target          *target
 }
 
 func (w *deleting) tell(r Result) {
@@ -151,7 +172,7 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 		return w.all(results, Failed, "", err)
 	}
 	patient := d.Wait || w.neededLater(index)
-	awaited := make([]*target, len(results))
+	awaited, unhurried := make([]*target, len(results)), make([]*target, len(results))
 	for first := 0; first < len(results); {
 		last := first + 1
 		for last < len(results) && results[last].Ref.Kind == results[first].Ref.Kind && results[last].Ref.Group == results[first].Ref.Group {
@@ -165,9 +186,14 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 				if ctx.Err() != nil || results[i].Err != nil {
 					return nil
 				}
-				live := w.object(ctx, c, d, &results[i])
-				if live != nil && patient && (d.Wait || hasFinalizers(live)) {
-					awaited[i] = &target{ref: results[i].Ref, gvk: live.GroupVersionKind(), uid: live.UID}
+				if live := w.object(ctx, c, d, &results[i]); live != nil {
+					t := &target{ref: results[i].Ref, gvk: live.GroupVersionKind(), uid: live.UID, since: since(live), finalizers: live.Finalizers}
+					switch {
+					case patient && (d.Wait || hasFinalizers(live)):
+						awaited[i] = t
+					case lasts(live):
+						unhurried[i] = t
+					}
 				}
 				return nil
 			})
@@ -178,7 +204,10 @@ func (w *deleting) one(ctx context.Context, index int, d Deletion, clientFor fun
 			if results[i].Err != nil {
 				results[i].Outcome, results[i].Reason = Failed, ""
 			}
-			if awaited[i] == nil {
+			switch {
+			case unhurried[i] != nil:
+				w.slow = append(w.slow, slow{index: len(w.results) + i, deletion: index, client: c, target: unhurried[i]})
+			case awaited[i] == nil:
 				w.tell(results[i])
 			}
 		}
@@ -226,6 +255,41 @@ func (w *deleting) wait(ctx context.Context, c Client, d Deletion, results []Res
 	}
 }
 
+// linger waits, once all has been deleted, for what is slow to go.
+func (w *deleting) linger(ctx context.Context, longest time.Duration) {
+	if len(w.slow) == 0 {
+		return
+	}
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, longest)
+	defer cancel()
+	byDeletion := map[int][]*target{}
+	clients := map[int]Client{}
+	for _, s := range w.slow {
+		if t := s.target; t.since.IsZero() || began.Sub(t.since) < longest {
+			byDeletion[s.deletion], clients[s.deletion] = append(byDeletion[s.deletion], t), s.client
+		}
+	}
+	var group errgroup.Group
+	for deletion, targets := range byDeletion {
+		group.Go(func() (err error) {
+			defer safe.Recover(&err)
+			awaitGone(limited, clients[deletion], targets)
+			return nil
+		})
+	}
+	safe.Raise(group.Wait()) // there is no other error: a target keeps its own
+	for _, s := range w.slow {
+		r := &w.results[s.index]
+		if !s.target.gone {
+			s.target.remains = remaining(ctx, s.client, s.target)
+			err := s.target.failure(ctx, time.Since(began).Round(time.Second))
+			r.Outcome, r.Reason, r.Err = Lingers, "it "+err.why(), err
+		}
+		w.tell(*r)
+	}
+}
+
 // neededLater reports whether a later deletion is of something that this Kustomization needs.
 func (w *deleting) neededLater(index int) bool {
 	for later := index + 1; later < len(w.deletions); later++ {
@@ -265,7 +329,8 @@ func (w *deleting) reaches(from, to flux.ID, seen []flux.ID) bool {
 	return false
 }
 
-// object deletes one object and fills in its result. It returns the object if the server accepted the deletion.
+// object deletes one object and fills in its result. It returns the object if the server accepted the deletion, now or before: one
+// that is being deleted already is not deleted again.
 func (w *deleting) object(ctx context.Context, c Client, d Deletion, r *Result) *metav1.PartialObjectMetadata {
 	ctx, cancel := retry.Outlive(ctx, grace)
 	defer cancel()
@@ -287,9 +352,20 @@ func (w *deleting) object(ctx context.Context, c Client, d Deletion, r *Result) 
 			r.Err = fmt.Errorf("%s was made anew while it was deleted; look for who else applies it", r.Ref)
 			return nil
 		}
-		if why := protected(f.live, d); why != "" {
+		why := protected(f.live, d)
+		if why == "" {
+			why, err = twinOf(ctx, c, d, r.Entry, f.live)
+		}
+		switch {
+		case err != nil:
+			r.Err = err
+			return nil
+		case why != "":
 			r.Outcome, r.Reason = Spared, why
 			return nil
+		case f.live.DeletionTimestamp != nil:
+			r.Outcome, r.Reason = Deleted, ""
+			return f.live
 		}
 		version := f.live.ResourceVersion
 		preconditions := client.Preconditions{UID: &uid}
@@ -339,6 +415,12 @@ func shell(live *metav1.PartialObjectMetadata) *unstructured.Unstructured {
 	o.SetNamespace(live.Namespace)
 	o.SetName(live.Name)
 	return o
+}
+
+// lasts reports whether the server does not remove an object at once when it is deleted.
+func lasts(o *metav1.PartialObjectMetadata) bool {
+	kind := o.GroupVersionKind()
+	return len(o.Finalizers) > 0 || o.DeletionTimestamp != nil || kind.Group == "" && kind.Kind == namespaceKind
 }
 
 // hasFinalizers leaves out those of Kubernetes itself, which no controller of a Kustomization has to remove.

@@ -3,6 +3,8 @@ package prune
 import (
 	"context"
 	"fmt"
+	"strings"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -47,6 +49,42 @@ func protected(live *metav1.PartialObjectMetadata, d Deletion) string {
 		return "it is marked " + marker
 	}
 	return ""
+}
+
+// twinOf says, as half a sentence, that an object is the same as one that the commit holds, which another API group serves; empty
+// if it is not. Flux deletes it then, right after it has applied it (S5.5).
+func twinOf(ctx context.Context, c Client, d Deletion, e inventory.Entry, live *metav1.PartialObjectMetadata) (string, error) {
+	for _, ref := range d.Twins[e.ID] {
+		twin, err := lookup(ctx, c, ref)
+		if err != nil {
+			return "", err
+		}
+		if !twin.gone && live.UID != "" && twin.live.UID == live.UID {
+			return fmt.Sprintf("it is the same object as %s of API group %q, which this commit holds", ref, ref.Group), nil
+		}
+	}
+	return "", nil
+}
+
+// since is when an object's deletion was asked for, by the server's clock. Its time stamp is that of the end of the grace period.
+func since(o *metav1.PartialObjectMetadata) time.Time {
+	if o.DeletionTimestamp == nil {
+		return time.Time{}
+	}
+	var period int64
+	if o.DeletionGracePeriodSeconds != nil {
+		period = *o.DeletionGracePeriodSeconds
+	}
+	return o.DeletionTimestamp.Add(-time.Duration(period) * time.Second)
+}
+
+// going says that an object is being deleted already, and what it waits for.
+func going(o *metav1.PartialObjectMetadata) string {
+	text := "it is being deleted since " + since(o).UTC().Format(time.RFC3339)
+	if len(o.Finalizers) > 0 {
+		text += " and waits for finalizers: " + strings.Join(o.Finalizers, ", ")
+	}
+	return text
 }
 
 // found is what lookup saw: a live object, or why there is none.

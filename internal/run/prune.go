@@ -191,6 +191,13 @@ func (r *run) pruned(result prune.Result) {
 	switch result.Outcome {
 	case prune.Spared, prune.NotTried:
 		action = event.Kept
+	case prune.Lingers:
+		action = event.Kept
+		n := event.Notice{Level: event.Warning, Code: "still-deleting", Node: result.Node.String(), Object: result.Ref.String(), Text: result.Err.Error()}
+		if h, ok := as[hinter](result.Err); ok {
+			n.Hint = h.Hint()
+		}
+		r.notice(n)
 	case prune.Failed:
 		r.unpruned[result.Node] = true
 		return // the rest is part of the failures
