@@ -296,7 +296,9 @@ spec: {group: ` + group + `, version: v1, groupPriorityMinimum: 1, versionPriori
 }
 
 // server is one that has one kind, with these objects.
-type server struct{ items []metav1.PartialObjectMetadata }
+type server struct {
+	items []metav1.PartialObjectMetadata
+}
 
 func (s server) List(_ context.Context, list client.ObjectList, _ ...client.ListOption) error {
 	page, ok := list.(*metav1.PartialObjectMetadataList)

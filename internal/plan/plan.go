@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/fluxcd/pkg/ssa"
 	"github.com/fluxcd/pkg/ssa/jsondiff"
@@ -127,6 +128,9 @@ type Plan struct {
 	Changes []Change
 	// Unlisted tells where users may not list, in a fixed order.
 	Unlisted []Unlisted
+	// Strays are objects that carry the owner labels of one of the nodes and that the lists happened to bring, though none of the
+	// nodes asked for them. They are sorted, each once. There may be more: of kinds and in namespaces that were not listed.
+	Strays []Stray
 
 	memos map[flux.ID]*memo
 }
@@ -214,6 +218,9 @@ type run struct {
 	supply  *supply
 	// unlisted is for Plan.Unlisted.
 	unlisted []Unlisted
+	// strays are for Plan.Strays; straying guards them.
+	strays   []Stray
+	straying sync.Mutex
 	outages  outages
 	stop     context.CancelCauseFunc
 	done     progress
@@ -276,7 +283,7 @@ func (r *run) excuse() {
 
 // result collects what was found out.
 func (r *run) result() (*Plan, error) {
-	p := &Plan{memos: map[flux.ID]*memo{}, Unlisted: r.unlisted}
+	p := &Plan{memos: map[flux.ID]*memo{}, Unlisted: r.unlisted, Strays: r.sortedStrays()}
 	var errs Errors
 	for _, it := range r.items {
 		var failed *ObjectError

@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -178,13 +179,17 @@ func (r *run) bring(ctx context.Context, b *batch, namespace string, items []*it
 type wanted struct {
 	mu    sync.Mutex
 	items map[client.ObjectKey][]*item
+	// all are the keys of items as they were, owners the nodes whose objects are selected. They do not change.
+	all    map[client.ObjectKey]bool
+	owners map[flux.ID]bool
 }
 
 func wants(items []*item) *wanted {
-	w := &wanted{items: map[client.ObjectKey][]*item{}}
+	w := &wanted{items: map[client.ObjectKey][]*item{}, all: map[client.ObjectKey]bool{}, owners: map[flux.ID]bool{}}
 	for _, it := range items {
 		key := client.ObjectKey{Namespace: it.namespace(), Name: it.object.GetName()}
 		w.items[key] = append(w.items[key], it)
+		w.all[key], w.owners[it.node.ID] = true, true
 	}
 	return w
 }
@@ -206,6 +211,7 @@ func (r *run) receive(ctx context.Context, gvk schema.GroupVersionKind, page []u
 	for i := range page {
 		its := w.claim(client.ObjectKeyFromObject(&page[i]))
 		if len(its) == 0 {
+			r.stray(gvk, &page[i], w)
 			continue
 		}
 		// Not a pointer into the page, which would keep all of it.
@@ -218,6 +224,34 @@ func (r *run) receive(ctx context.Context, gvk schema.GroupVersionKind, page []u
 		}
 	}
 	r.each(ctx, len(found), func(i int) { r.prove(found[i]) })
+}
+
+// Stray is an object that carries the owner labels of a node and that no node
+// asked for.
+type Stray struct {
+	Ref   flux.Ref
+	Owner flux.ID
+}
+
+// stray notes an object of a page that nobody asked for, unless the cluster made it
+// from another: it has the labels of that one then.
+func (r *run) stray(gvk schema.GroupVersionKind, o *unstructured.Unstructured, w *wanted) {
+	labels := o.GetLabels()
+	owner := flux.ID{Namespace: labels[flux.NamespaceLabel], Name: labels[flux.NameLabel]}
+	if !w.owners[owner] || w.all[client.ObjectKeyFromObject(o)] || metav1.GetControllerOf(o) != nil || gvk.Group == "" && gvk.Kind == "Endpoints" {
+		return
+	}
+	ref := flux.Ref{Group: gvk.Group, Version: gvk.Version, Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName()}
+	r.straying.Lock()
+	defer r.straying.Unlock()
+	r.strays = append(r.strays, Stray{ref, owner})
+}
+
+// sortedStrays are all strays, each once: a list that is begun anew brings some
+// again.
+func (r *run) sortedStrays() []Stray {
+	slices.SortFunc(r.strays, func(a, b Stray) int { return flux.CompareRefs(a.Ref, b.Ref) })
+	return slices.CompactFunc(r.strays, func(a, b Stray) bool { return a.Ref == b.Ref })
 }
 
 // pages lists page by page. When the server has forgotten the state that a list

@@ -86,8 +86,6 @@ type Options struct {
 	// Delete. What may yet turn out to linger is among them as deleted; with Deletion.Wait there is nothing of that kind.
 	Begin func(Deletion)
 	Done  func(Deletion, []Result)
-	// Linger is how long what is slow to go is waited for at the end; zero for a minute.
-	Linger time.Duration
 }
 
 // Delete deletes, one Kustomization after the other in the order given, objects of one kind concurrently, kinds in the reverse of
@@ -97,7 +95,7 @@ type Options struct {
 // It goes on after failures. What a Kustomization deleted is waited for before the next one's turn in two cases: Deletion.Wait
 // (S5.19), and finalizers on objects whose controller may belong to a Kustomization that comes later because this one needs it; that
 // one is not touched while they are there. What else the server did not remove at once, since it has finalizers or is a Namespace, is
-// waited for at the end, all of it together and for a minute at most. What is still there then lingers, which is no failure: Flux
+// waited for at the end, all of it together, for the longest of the timeouts and a minute at most. What is still there then lingers, which is no failure: Flux
 // does not look at it (S5.10), and what is slow to go, a load balancer say, will be gone some time. One that an earlier run has
 // deleted more than a minute ago is not waited for again.
 //
@@ -115,7 +113,7 @@ func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, err
 			o.Done(d, results)
 		}
 	}
-	w.linger(ctx, cmp.Or(o.Linger, finalizerWait))
+	w.linger(ctx)
 	var errs []error
 	for _, r := range w.results {
 		if r.Outcome == Failed {
@@ -256,11 +254,15 @@ func (w *deleting) wait(ctx context.Context, c Client, d Deletion, results []Res
 }
 
 // linger waits, once all has been deleted, for what is slow to go.
-func (w *deleting) linger(ctx context.Context, longest time.Duration) {
+func (w *deleting) linger(ctx context.Context) {
 	if len(w.slow) == 0 {
 		return
 	}
 	began := time.Now()
+	var longest time.Duration
+	for _, s := range w.slow {
+		longest = max(longest, min(cmp.Or(w.deletions[s.deletion].Timeout, finalizerWait), finalizerWait))
+	}
 	limited, cancel := context.WithTimeout(ctx, longest)
 	defer cancel()
 	byDeletion := map[int][]*target{}

@@ -226,9 +226,9 @@ func TestS5_12_FailuresStayTrackedAndTheOthersGoOn(t *testing.T) {
 	if len(after) != 1 || len(after[0].Entries) != 3 {
 		t.Errorf("got %+v", after)
 	}
-	other := c.create(configMap("other", ""))
+	other := c.create(configMap("other", "  labels: {kustomize.toolkit.fluxcd.io/name: later, kustomize.toolkit.fluxcd.io/namespace: flux-system}"))
 	later := c.deletion(other...)
-	later.Node = id("apps")
+	later.Node, later.Timeout = id("later"), time.Second
 	results, err = Delete(t.Context(), []Deletion{{Node: id("broken"), Entries: inventory.Entries(refs[1:])}, later},
 		Options{Client: func(d Deletion) (Client, error) {
 			if d.Node.Name == "broken" {
@@ -267,8 +267,8 @@ func TestS5_19_WaitForTermination(t *testing.T) {
 		t.Errorf("got %v\n%s\nwant\n%s", err, got, want)
 	}
 	// Where nobody asks to wait, what is held is no failure (S5.10).
-	d.Wait = false
-	results, err = Delete(t.Context(), []Deletion{d}, Options{Client: as(c.client), Linger: time.Second})
+	d.Wait, d.Timeout = false, time.Second
+	results, err = Delete(t.Context(), []Deletion{d}, Options{Client: as(c.client)})
 	must(t, err)
 	if got := outcomes(results); !strings.HasPrefix(got, "gone ConfigMap/released\nlingers ConfigMap/held: it is still there though it was deleted at 20") ||
 		!strings.Contains(got, "; it waits for finalizers: example.com/hold") || results[1].Settled() {
@@ -316,7 +316,9 @@ func TestS5_10_BackgroundDeletionIsNotWaitedFor(t *testing.T) {
 	w, err := c.client.Watch(t.Context(), &corev1.ConfigMapList{}, client.InNamespace(c.namespace), client.MatchingFields{"metadata.name": "dependent"})
 	must(t, err)
 	defer w.Stop()
-	results, err := Delete(t.Context(), []Deletion{c.deletion(refs...)}, Options{Client: as(c.client), Linger: time.Millisecond})
+	d := c.deletion(refs...)
+	d.Timeout = time.Millisecond
+	results, err := Delete(t.Context(), []Deletion{d}, Options{Client: as(c.client)})
 	must(t, err)
 	if len(results) != 1 || results[0].Outcome != Lingers {
 		t.Fatalf("got %s", outcomes(results))

@@ -38,17 +38,17 @@ func TestWhatIsSlowToGoIsWaitedForAtTheEnd(t *testing.T) {
 	c := newCluster(t)
 	held := "  finalizers: [example.com/hold]"
 	refs := c.create(configMap("held", held) + "\n---\n" + configMap("released", held))
-	other := c.create(configMap("other", ""))
+	other := c.create(configMap("other", "  labels: {kustomize.toolkit.fluxcd.io/name: later, kustomize.toolkit.fluxcd.io/namespace: flux-system}"))
 	t.Cleanup(func() { c.unfinish(refs[0]) })
 	c.release(refs[1])
 	later := c.deletion(other...)
-	later.Node = id("apps")
-	left := &inventory.Record{ID: c.owner, Root: id("root"), Entries: inventory.Entries(refs), Prune: true}
+	later.Node, later.Timeout = id("later"), time.Second
+	left := &inventory.Record{ID: c.owner, Root: id("root"), Entries: inventory.Entries(refs), Prune: true, Timeout: 3 * time.Second}
 	p, err := Candidates(Input{Records: []*inventory.Record{left}})
 	must(t, err)
 	s := &spy{WithWatch: c.client}
 	var told []string
-	results, err := Delete(t.Context(), append(p.Deletions, later), Options{Client: as(s), Linger: 3 * time.Second,
+	results, err := Delete(t.Context(), append(p.Deletions, later), Options{Client: as(s),
 		Report: func(r Result) { told = append(told, string(r.Outcome)+" "+r.Ref.Name) }})
 	must(t, err)
 	want := "deleted ConfigMap/released\n" +
@@ -71,7 +71,7 @@ func TestWhatIsSlowToGoIsWaitedForAtTheEnd(t *testing.T) {
 	}
 
 	// A plan does not count it, no guard is asked for it, and the next run does not delete it again.
-	left.Entries = after[0].Entries
+	left.Entries, left.Timeout = after[0].Entries, time.Millisecond
 	if p, err = Candidates(Input{Records: []*inventory.Record{left}}); err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +81,7 @@ func TestWhatIsSlowToGoIsWaitedForAtTheEnd(t *testing.T) {
 		t.Errorf("a plan tells %+v", f)
 	}
 	deleted := len(s.deleted)
-	results, err = Delete(t.Context(), p.Deletions, Options{Client: as(s), Linger: time.Millisecond})
+	results, err = Delete(t.Context(), p.Deletions, Options{Client: as(s)})
 	must(t, err)
 	if len(results) != 1 || results[0].Outcome != Lingers || len(s.deleted) != deleted {
 		t.Errorf("the next run deletes %v: %s", s.deleted[deleted:], outcomes(results))
@@ -117,7 +117,9 @@ func TestNamespaceIsWaitedForAndWhatHangsInItIsNamed(t *testing.T) {
 	inside := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: held[0].Name, Name: "x", Finalizers: []string{"example.com/hold"}}}
 	must(t, c.client.Create(t.Context(), inside))
 	t.Cleanup(func() { c.unfinish(flux.Ref{Version: "v1", Kind: "ConfigMap", Namespace: inside.Namespace, Name: "x"}) })
-	results, err = Delete(t.Context(), []Deletion{c.deletion(held...)}, Options{Client: as(c.client), Linger: 20 * time.Second})
+	d := c.deletion(held...)
+	d.Timeout = 20 * time.Second
+	results, err = Delete(t.Context(), []Deletion{d}, Options{Client: as(c.client)})
 	must(t, err)
 	if got := outcomes(results); !strings.HasPrefix(got, "lingers Namespace/"+held[0].Name+": it is still there 20s after it was deleted: ") ||
 		!strings.Contains(got, "example.com/hold in 1 resource instances") {

@@ -44,6 +44,7 @@ func (r *run) planAll(ctx context.Context) (failures []event.Failure) {
 		}
 	}
 	slices.SortFunc(places, compareRefs)
+	r.strays = map[flux.ClusterRef][]plan.Stray{}
 	for _, place := range places {
 		failures = append(failures, r.planIn(ctx, place)...)
 	}
@@ -84,6 +85,7 @@ func (r *run) planIn(ctx context.Context, at flux.ClusterRef) []event.Failure {
 	if err != nil {
 		return r.planFailures(ctx, err)
 	}
+	r.strays[at] = made.Strays
 	detailed := !r.options.Command.writes()
 	if detailed {
 		r.learnLive(made)

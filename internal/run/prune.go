@@ -34,6 +34,7 @@ func (r *run) guard(ctx context.Context) []event.Failure {
 	failures = append(r.refusals, failures...)
 	if findings != nil {
 		r.findings = findings
+		r.tellStrays()
 		r.emit(r.planned(findings))
 	}
 	return failures

@@ -122,6 +122,7 @@ type run struct {
 	order      []flux.ID       // check: the Kustomizations, each after what it needs
 	refusals   []event.Failure // recall: those of a plan, which is made all the same
 	findings   *prune.Findings // guard: what pruning would do
+	strays     strays          // plan: what the lists brought that is not in this commit
 	saved      *planfile.File  // keep: the plan, if it is to be saved
 	reached                    // reach; build, if it needs something of the cluster
 	homes      homes           // the clusters that objects live in: reach, recall; deploy, for nodes that are built at their turn
