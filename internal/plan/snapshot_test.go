@@ -106,6 +106,36 @@ func TestOneRequestPerKind(t *testing.T) {
 	}
 }
 
+// What carries a node's owner labels and is not among its objects is told as far as a
+// list brings it: not what another Kustomization owns, nor what the cluster made from
+// another object, nor what a second node asks for.
+func TestStrays(t *testing.T) {
+	b := connect(t)
+	w := watch(t, kubetest.Shared(t))
+	before, other := b.node("strays", several("ConfigMap", "data: {a: b}", 4)), b.node("others", several("ServiceAccount", "", 3))
+	b.apply(b.plan(before, other), before, apply.Options{})
+	b.apply(b.plan(before, other), other, apply.Options{})
+	var made unstructured.Unstructured
+	made.SetAPIVersion("v1")
+	made.SetKind("ConfigMap")
+	made.SetNamespace(b.namespace)
+	made.SetName("derived")
+	made.SetLabels(map[string]string{flux.NameLabel: before.ID.Name, flux.NamespaceLabel: before.ID.Namespace})
+	made.SetOwnerReferences([]metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "nobody", UID: "1", Controller: new(true)}})
+	if err := b.admin().Create(t.Context(), &made); err != nil {
+		t.Fatal(err)
+	}
+	now, fewer := b.node("strays", several("ConfigMap", "data: {a: b}", 2)), b.node("others", several("ServiceAccount", "", 1))
+	p, sent := w.plan(now, fewer)
+	var got []string
+	for _, s := range p.Strays {
+		got = append(got, s.Ref.Name+" of "+s.Owner.Name)
+	}
+	if want := []string{"c02 of strays", "c03 of strays"}; !reflect.DeepEqual(got, want) || len(sent) != 2 {
+		t.Errorf("got %q after %q", got, told(sent))
+	}
+}
+
 // Objects of others neither come over the wire nor count, whoever they belong to:
 // nobody, a root with Kustomizations of other names, one with the same names in
 // another namespace.
