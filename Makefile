@@ -6,6 +6,10 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 LDFLAGS = -s -w -X github.com/sluicerun/sluice/internal/cli.version=$(VERSION)
 COMPARE = CGO_ENABLED=0 $(GO) run -trimpath ./internal/bench/compare
 
+# How many packages are tested at once: the tests of each wait for clusters more
+# than they compute.
+PACKAGES ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+
 .PHONY: help demo test test-long bench bench-huge bench-docs lint build clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +19,7 @@ demo: bin/sluice cluster-build ## deploy the sample repository to a throwaway cl
 
 test: cluster-build ## run every test, against a real API server, with the race detector
 	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries with the race detector, which takes minutes"
-	$(GO) test -race -timeout 30m ./...
+	$(GO) test -race -timeout 30m -p $(PACKAGES) ./...
 	cd internal/upstream && $(GO) test -timeout 30m ./... # one goroutine, and hundreds of schemas to parse
 
 test-long: cluster-build ## try random plans for as long as FOR says (default 30m; SEED=N starts at another), then disturb runs at every request
