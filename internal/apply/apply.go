@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/fluxcd/pkg/ssa"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/retry"
 	"github.com/sluicerun/sluice/internal/safe"
@@ -58,7 +60,7 @@ const grace = 3 * time.Second
 // objectRetry is for failures that a new reading of the object cures: another
 // writer was faster, a kind was defined or a right was given a moment ago and
 // not every part of the API server knows yet.
-var objectRetry = retry.Policy{Attempts: 5, Base: 200 * time.Millisecond, Factor: 2}
+var objectRetry = retry.Policy{Attempts: 5, Base: 200 * time.Millisecond, Factor: 2, Jitter: 0.25}
 
 // Apply applies objects, which must be normalised and carry their owner
 // labels, with the given client.
@@ -95,6 +97,10 @@ type runner struct {
 	ssa     ssa.ApplyOptions
 
 	results []Result
+	// outage is set once an object has failed because the server, or what it
+	// has to ask, does not answer: no other is begun then, each of which would
+	// be waited for as long.
+	outage atomic.Bool
 }
 
 func (r *runner) stage(ctx context.Context, s stage) error {
@@ -105,8 +111,8 @@ func (r *runner) stage(ctx context.Context, s stage) error {
 	}
 	// The first pass: nothing is written unless all of the stage can be
 	// (S4.18).
-	r.each(ctx, steps, func(st *step) { r.rehearse(ctx, st, nil) })
-	if err := r.failures(steps); err != nil {
+	left := r.each(ctx, steps, func(st *step) { r.rehearse(ctx, st, nil) })
+	if err := r.failures(steps, left); err != nil {
 		r.collect(steps, func(st *step) bool { return st.result.Err != nil })
 		return err
 	}
@@ -117,14 +123,14 @@ func (r *runner) stage(ctx context.Context, s stage) error {
 	var err error
 	for wave := range waves(steps) {
 		told := &telling{steps: wave, report: r.options.Report, ended: map[*step]bool{}}
-		r.each(ctx, wave, func(st *step) {
+		left := r.each(ctx, wave, func(st *step) {
 			if !st.final {
 				r.write(ctx, st)
 			}
 			told.end(st)
 		})
 		told.rest()
-		if err = r.failures(wave); err != nil || ctx.Err() != nil {
+		if err = r.failures(wave, left); err != nil || ctx.Err() != nil {
 			break
 		}
 	}
@@ -142,26 +148,32 @@ func (r *runner) stage(ctx context.Context, s stage) error {
 }
 
 // each runs fn for every step, some at a time, and starts none after the end
-// of ctx.
-func (r *runner) each(ctx context.Context, steps []*step, fn func(*step)) {
+// of ctx or in an outage. It returns how many were not started.
+func (r *runner) each(ctx context.Context, steps []*step, fn func(*step)) (left int) {
 	var g errgroup.Group
+	var begun atomic.Int64
 	g.SetLimit(r.options.Concurrency)
+	over := func() bool { return ctx.Err() != nil || r.outage.Load() }
 	for _, st := range steps {
-		if ctx.Err() != nil {
+		if over() {
 			break
 		}
 		g.Go(func() (err error) {
 			defer safe.Recover(&err)
-			if ctx.Err() == nil {
+			if !over() {
+				begun.Add(1)
 				fn(st)
 			}
 			return nil
 		})
 	}
 	safe.Raise(g.Wait()) // fn has no other error: a step keeps its own
+	return len(steps) - int(begun.Load())
 }
 
-func (r *runner) failures(steps []*step) error {
+// failures returns those of steps, nil if there are none; left is how many were
+// not tried.
+func (r *runner) failures(steps []*step, left int) error {
 	var list Errors
 	for _, st := range steps {
 		if e := (*ObjectError)(nil); errors.As(st.result.Err, &e) {
@@ -171,7 +183,25 @@ func (r *runner) failures(steps []*step) error {
 	if len(list) == 0 {
 		return nil
 	}
+	if left > 0 && r.outage.Load() {
+		for _, e := range list {
+			if isOutage(e.Err) {
+				e.Err = fmt.Errorf("%w; %d more of the Kustomization's objects were not tried", e.Err, left)
+				break
+			}
+		}
+	}
 	return list
+}
+
+// isOutage reports whether a failure is not the object's: the server is away, or
+// an admission webhook does not answer.
+func isOutage(err error) bool {
+	if _, ok := faults.Webhook(err); ok {
+		return true
+	}
+	class := faults.Of(err)
+	return class.Outage() && class != faults.Unwell // which may be about this object alone
 }
 
 func (r *runner) collect(steps []*step, which func(*step) bool) {
@@ -184,6 +214,9 @@ func (r *runner) collect(steps []*step, which func(*step) bool) {
 
 func (r *runner) fail(st *step, err error, hint string) {
 	ref := st.object.Ref()
+	if isOutage(err) {
+		r.outage.Store(true)
+	}
 	st.final = true
 	st.result = Result{Object: st.object, Ref: ref, Err: &ObjectError{Ref: ref, File: st.object.File, Err: err, hint: hint}}
 }

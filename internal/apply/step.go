@@ -12,6 +12,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/retry"
@@ -90,7 +91,7 @@ func (r *runner) rehearse(ctx context.Context, st *step, live *rehearse.Answer) 
 	switch {
 	case errors.Is(err, rehearse.ErrWrite):
 		return // the second pass writes
-	case err != nil && rc.Migrated && rehearse.IsSchemaError(err):
+	case err != nil && rc.Migrated && faults.IsSchema(err):
 		return // as above: the server cannot judge it before the migration
 	case err == nil:
 		r.settled(st, entry)

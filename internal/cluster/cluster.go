@@ -24,6 +24,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/cluster/schemas"
 	"github.com/sluicerun/sluice/internal/retry"
@@ -31,7 +32,7 @@ import (
 
 // connectRetry is shorter than requestRetry: who gives a wrong address should
 // hear of it at once.
-var connectRetry = retry.Policy{Attempts: 3, Base: 250 * time.Millisecond, Factor: 2}
+var connectRetry = retry.Policy{Attempts: 3, Base: 250 * time.Millisecond, Factor: 2, Jitter: 0.25}
 
 // connectTimeout limits each of the first requests. A firewall that drops
 // packets would otherwise hold the run for minutes.
@@ -69,6 +70,9 @@ type Options struct {
 	// Log gets the log lines of the Kubernetes libraries. It may be called
 	// concurrently. Nil drops them.
 	Log func(line string)
+	// Done, if not nil, ends the questions for kinds when it is closed, those
+	// under way, too: whoever asks a mapper gives no context of its own.
+	Done <-chan struct{}
 }
 
 // Cluster is a cluster that has answered.
@@ -88,6 +92,7 @@ type Cluster struct {
 	mapper  *mapper
 	limits  *limits
 	schemas *schemas.Loader
+	done    <-chan struct{}
 	// origin says where a remote cluster's configuration is from, and ignored
 	// what of it is not followed; both are empty for the run's own.
 	origin  string
@@ -111,7 +116,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if o.As != "" || len(o.AsGroups) > 0 {
 		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
 	}
-	c := &Cluster{Context: name, limits: newLimits(MaxRequests, cmp.Or(o.Patience, requestTimeout), o.Busy)}
+	c := &Cluster{Context: name, limits: newLimits(MaxRequests, cmp.Or(o.Patience, requestTimeout), o.Busy), done: o.Done}
 	if err := c.open(ctx, config, o.UserAgent, o.Warning, o.As); err != nil {
 		return nil, err
 	}
@@ -140,13 +145,17 @@ func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent strin
 		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
 			text: c.describe("cannot use the address of"), hint: "check the cluster's server in the kubeconfig"}
 	}
-	c.mapper, c.schemas = &mapper{disco: disco}, schemas.New(disco.RESTClient())
+	c.mapper, c.schemas = &mapper{disco: disco, on: c.limits, done: c.done}, schemas.New(disco.RESTClient())
 	return c.greet(ctx, disco, as)
 }
 
 // ShareRequests makes the requests of this connection count together with those
 // of another one, which leads to the same API server.
 func (c *Cluster) ShareRequests(with *Cluster) { c.limits.queue.Store(with.limits.queue.Load()) }
+
+// Repeated is how many requests have been sent again so far, because their failure
+// could pass.
+func (c *Cluster) Repeated() int { return int(c.limits.again.Load()) }
 
 // Close lets go of the connections that are not in use.
 func (c *Cluster) Close() { utilnet.CloseIdleConnectionsFor(c.http.Transport) }
@@ -199,14 +208,17 @@ func (c *Cluster) greet(ctx context.Context, disco *discovery.DiscoveryClient, a
 
 // first runs one of the first requests.
 func (c *Cluster) first(ctx context.Context, request func(context.Context) error) error {
-	return retry.Do(ctx, connectRetry, func(ctx context.Context, _ int) error {
+	return retry.Do(ctx, connectRetry, func(ctx context.Context, attempt int) error {
+		if attempt > 1 {
+			c.limits.again.Add(1)
+		}
 		limited, cancel := context.WithTimeoutCause(ctx, connectTimeout, errNoAnswer)
 		defer cancel()
 		err := request(limited)
 		if err != nil && ctx.Err() == nil && limited.Err() != nil {
 			return retry.Permanent(errNoAnswer)
 		}
-		if err != nil && !Transient(err) {
+		if err != nil && !faults.Of(err).Passing() {
 			return retry.Permanent(err)
 		}
 		return err
@@ -231,7 +243,7 @@ func (c *Cluster) refused(err error, as string) error {
 	case apierrors.IsForbidden(err):
 		e.Problem, e.text = Forbidden, c.describe("not allowed to use")
 		e.hint = "give the kubeconfig's user the rights it needs; `kubectl auth can-i --list` shows those it has"
-	case errors.As(err, &status) && !Transient(err):
+	case errors.As(err, &status) && !faults.Of(err).Passing():
 		return c.foreign(err)
 	case strings.Contains(err.Error(), "getting credentials: "):
 		// client-go's words for a failing exec plug-in.
@@ -303,7 +315,7 @@ func (c *Cluster) Client(user string) (client.WithWatch, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot make a client for %q: %w", user, err)
 	}
-	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, mapper: c.mapper}
+	c.clients[user] = &retryingClient{WithWatch: made, policy: requestRetry, mapper: c.mapper, on: c.limits}
 	return c.clients[user], nil
 }
 

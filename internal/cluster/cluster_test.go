@@ -30,6 +30,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/kubetest"
 	"github.com/sluicerun/sluice/internal/kubetest/proxy"
@@ -247,17 +248,145 @@ func TestRetries(t *testing.T) {
 		}
 		w.Stop()
 	}
-	// A create that the server may have seen is not sent twice.
+	// A create that leaves the name to the server is not sent twice if the server may have seen it: that could make two.
 	fail(1, ways[2].do)
 	p.Take()
-	err := cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "once", Namespace: ns}})
+	err := cl.Create(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "once-", Namespace: ns}})
 	if sent := p.Take(); err == nil || len(sent) != 1 {
 		t.Errorf("create: %v after %v", err, sent)
+	}
+	// Nor is an update, or a deletion, of whatever is there.
+	fail(1, proxy.CutAfter())
+	err = cl.Update(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cut", Namespace: ns}})
+	if sent := p.Take(); err == nil || len(sent) != 1 {
+		t.Errorf("update: %v after %v", err, sent)
+	}
+	fail(1, proxy.CutAfter())
+	err = cl.Delete(t.Context(), &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "cut", Namespace: ns}})
+	if sent := p.Take(); err == nil || len(sent) != 1 {
+		t.Errorf("delete: %v after %v", err, sent)
 	}
 	// Nor is what cannot pass.
 	err = cl.Get(t.Context(), client.ObjectKey{Namespace: ns, Name: "none"}, &corev1.ConfigMap{})
 	if sent := p.Take(); err == nil || len(sent) != 1 {
 		t.Errorf("get: %v after %v", err, sent)
+	}
+}
+
+// Writes that hold for one name, version or UID only are sent again, too. Where the first has been carried out and its answer
+// was lost, the second says so in the words that those have to expect who write this way.
+func TestConditionalWritesAreRepeated(t *testing.T) {
+	c, p := behind(t)
+	cl := clientFor(t, c, "")
+	ns := kubetest.Namespace(t, kubetest.Shared(t))
+	for _, way := range []struct {
+		name string
+		do   proxy.Action
+		// done says that the server has carried out the first.
+		done bool
+	}{
+		{"cut", proxy.Cut(), false},
+		{"cut-after", proxy.CutAfter(), true},
+		{"truncated", proxy.Truncate(20), true},
+		{"unwell", proxy.Answer(http.StatusInternalServerError, 0), false},
+	} {
+		t.Run(way.name, func(t *testing.T) {
+			cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: way.name, Namespace: ns}}
+			send := func(what string, request func() error, told func(error) bool) {
+				t.Helper()
+				before := c.Repeated()
+				fault := p.Fail(proxy.Fault{Match: proxy.To("", "configmaps"), Times: 1, Do: way.do})
+				defer fault.Lift()
+				err := request()
+				if way.done && !told(err) || !way.done && err != nil {
+					t.Errorf("%s: %v", what, err)
+				}
+				if n := c.Repeated() - before; n != 1 {
+					t.Errorf("%s: %d requests sent again are counted", what, n)
+				}
+			}
+			live := func() *corev1.ConfigMap {
+				t.Helper()
+				now := &corev1.ConfigMap{}
+				if err := cl.Get(t.Context(), client.ObjectKeyFromObject(cm), now); err != nil {
+					t.Fatal(err)
+				}
+				return now
+			}
+			send("create", func() error { return cl.Create(t.Context(), cm.DeepCopy()) }, apierrors.IsAlreadyExists)
+			now := live()
+			now.Data = map[string]string{"a": "b"}
+			send("update", func() error { return cl.Update(t.Context(), now) }, apierrors.IsConflict)
+			now = live()
+			if now.Data["a"] != "b" {
+				t.Errorf("not updated: %v", now.Data)
+			}
+			send("delete", func() error { return cl.Delete(t.Context(), now, client.Preconditions{UID: &now.UID}) }, apierrors.IsNotFound)
+			if err := cl.Get(t.Context(), client.ObjectKeyFromObject(cm), now); !apierrors.IsNotFound(err) {
+				t.Errorf("after the deletion: %v", err)
+			}
+		})
+	}
+}
+
+// client-go repeats a GET whose connection was lost ten times by itself, once in a second; that would come on top of each of
+// the attempts here, and hold up those who want an answer soon, such as who asks for the server's OpenAPI.
+func TestLostConnectionsAreRepeatedInOnePlace(t *testing.T) {
+	c, p := behind(t)
+	dyn, err := c.Dynamic("") // does not repeat
+	if err != nil {
+		t.Fatal(err)
+	}
+	maps := dyn.Resource(schema.GroupVersionResource{Version: "v1", Resource: "configmaps"}).Namespace("default")
+	p.Fail(proxy.Fault{Match: proxy.To("", "configmaps"), Do: proxy.Cut()})
+	for name, request := range map[string]func() error{
+		"get":   func() error { _, err := maps.Get(t.Context(), "x", metav1.GetOptions{}); return err },
+		"list":  func() error { _, err := maps.List(t.Context(), metav1.ListOptions{}); return err },
+		"watch": func() error { _, err := maps.Watch(t.Context(), metav1.ListOptions{}); return err },
+	} {
+		p.Take()
+		err := request()
+		// Go's own client sends a GET twice if the connection had been used.
+		if sent := p.Take(); faults.Of(err) != faults.Lost || len(sent) > 2 {
+			t.Errorf("%s: %v after %d requests", name, err, len(sent))
+		}
+	}
+}
+
+// Whoever asks for a kind gives no context: the end of the run ends the question, wherever it is.
+func TestKindsAreNotAskedForAfterTheEnd(t *testing.T) {
+	for name, do := range map[string]proxy.Action{
+		"a server that hangs": proxy.Hang(), "one that is busy": proxy.Answer(http.StatusTooManyRequests, 60), "one that is away": proxy.Cut(),
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := proxy.New(t, kubetest.Shared(t))
+			done := make(chan struct{})
+			c := connect(t, cluster.Options{Kubeconfig: kubeconfig(t, p.URL(), nil, &clientcmdapi.AuthInfo{}), Done: done})
+			fault := p.Fail(proxy.Fault{Match: func(r proxy.Request) bool { return r.Path == "/api" }, Do: do})
+			meta.MaybeResetRESTMapper(c.Mapper())
+			asked := make(chan error)
+			go func() {
+				for {
+					// That a kind is unknown is believed for a moment.
+					_, err := c.Mapper().RESTMapping(schema.GroupKind{Group: "example.com", Kind: "Gizmo"}, "v1")
+					if err == nil || strings.Contains(err.Error(), "cannot ask the server") {
+						asked <- err
+						return
+					}
+				}
+			}()
+			if err := fault.Await(t.Context(), 1); err != nil {
+				t.Fatal(err)
+			}
+			began := time.Now()
+			close(done)
+			if err := <-asked; err == nil || !strings.Contains(err.Error(), "the run is at its end") {
+				t.Errorf("%v", err)
+			}
+			if spent := time.Since(began); spent > 4*time.Second { // it would be a minute, or half of one
+				t.Errorf("it took %s", spent)
+			}
+		})
 	}
 }
 

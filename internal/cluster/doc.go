@@ -10,7 +10,8 @@
 //
 //   - All clients share one HTTP transport, one [meta.RESTMapper] that looks
 //     again when a kind is unknown, and the same retries: a request that can
-//     be repeated without harm is, while its failure is [Transient].
+//     be repeated without harm is, by the classes of package faults, and
+//     client-go's own repeating is kept out of it.
 //   - There is one limit of requests under way for each API server,
 //     [MaxRequests], which all users and clients of it share, each party its
 //     fair part (package fair, [For]). Watches do not count. There is no limit

@@ -16,6 +16,7 @@ import (
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/restmapper"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/retry"
 )
 
@@ -35,7 +36,10 @@ const (
 // first question, with the two requests of aggregated discovery, and again
 // when it is asked for one that it does not know.
 type mapper struct {
-	disco discovery.DiscoveryInterface
+	disco discovery.DiscoveryInterfaceWithContext
+	on    *limits
+	// done ends the questions for good; nil for never.
+	done <-chan struct{}
 	// wrote is set by the first write to the cluster, and by the first who waits
 	// for a kind that something else brings.
 	wrote atomic.Bool
@@ -67,11 +71,20 @@ func (m *mapper) current(older time.Time) (known, error) {
 	if m.RESTMapper != nil && m.asked.After(older) {
 		return m.known, nil
 	}
+	ctx, cancel := m.until()
+	defer cancel()
 	var now known
-	err := retry.Do(context.Background(), requestRetry, func(context.Context, int) error {
+	err := retry.Do(ctx, requestRetry, func(ctx context.Context, attempt int) error {
+		if attempt > 1 {
+			m.on.again.Add(1)
+		}
 		var err error
-		if now, err = discover(m.disco); err != nil && !Transient(err) {
+		now, err = discover(ctx, m.disco)
+		switch class := faults.Of(err); {
+		case err != nil && !class.Passing():
 			return retry.Permanent(err)
+		case class == faults.Unwell:
+			return retry.AtMost(err, unwellAttempts)
 		}
 		return err
 	})
@@ -82,14 +95,31 @@ func (m *mapper) current(older time.Time) (known, error) {
 	return now, nil
 }
 
+// errDone is the cause of what done has ended.
+var errDone = errors.New("the run is at its end")
+
+// until returns the context of a question. Those who ask have none: client-go's
+// mappers know no contexts.
+func (m *mapper) until() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	go func() {
+		select {
+		case <-m.done:
+			cancel(errDone)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
 // discover asks the server once, whatever part of the answer is missing: an
 // aggregated API server that is down would not answer a second question a
 // moment later, and takes only its own kinds with it.
-func discover(disco discovery.DiscoveryInterface) (known, error) {
+func discover(ctx context.Context, disco discovery.DiscoveryInterfaceWithContext) (known, error) {
 	// The time before the question, since the answer may miss whatever
 	// comes after.
 	now := known{asked: time.Now(), silent: map[schema.GroupVersion]bool{}}
-	groups, lists, err := discovery.ServerGroupsAndResources(disco)
+	groups, lists, err := discovery.ServerGroupsAndResourcesWithContext(ctx, disco)
 	if failed := (*discovery.ErrGroupDiscoveryFailed)(nil); errors.As(err, &failed) {
 		for gv := range failed.Groups {
 			now.silent[gv] = true

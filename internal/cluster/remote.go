@@ -54,16 +54,17 @@ type Remote struct {
 	// request and again when the end comes near, never concurrently.
 	Token func(context.Context) (token string, ends time.Time, err error)
 
-	// UserAgent, Warning and Busy are as in Options.
+	// UserAgent, Warning, Busy and Done are as in Options.
 	UserAgent string
 	Warning   func(text string)
 	Busy      func(pause time.Duration)
+	Done      <-chan struct{}
 }
 
 // ConnectRemote connects as [Connect] does. Its failures are of type [*Error];
 // a cancelled ctx gives its cause.
 func ConnectRemote(ctx context.Context, r Remote) (*Cluster, error) {
-	c := &Cluster{origin: r.Origin, limits: newLimits(MaxRequests, remoteTimeout, r.Busy)}
+	c := &Cluster{origin: r.Origin, limits: newLimits(MaxRequests, remoteTimeout, r.Busy), done: r.Done}
 	config, err := r.config(c)
 	if err != nil {
 		return nil, err
@@ -272,8 +273,8 @@ func (c *Cluster) RequestToken(ctx context.Context, namespace, account string, a
 	owner := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: account}}
 	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{Audiences: audiences}}
 	// One more token does no harm, so the request may be repeated.
-	patient := &retryingClient{policy: requestRetry}
-	err = patient.do(ctx, repeatable, func(ctx context.Context) error { return writer.SubResource("token").Create(ctx, owner, request) })
+	patient := &retryingClient{policy: requestRetry, on: c.limits}
+	err = patient.do(ctx, true, func(ctx context.Context) error { return writer.SubResource("token").Create(ctx, owner, request) })
 	if err != nil {
 		return "", time.Time{}, fmt.Errorf("cannot get a token of ServiceAccount/%s/%s: %w", namespace, account, err)
 	}

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	clienttransport "k8s.io/client-go/transport"
 
 	"github.com/sluicerun/sluice/internal/cluster/fair"
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/retry"
 )
 
@@ -53,10 +53,11 @@ func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx,
 // retries: a slot for each, the time it may take, and the server's wish to be
 // spared for a while. Watches take no slot and no time limit, since they last.
 //
-// client-go repeats by itself what is answered with Retry-After, each request
-// alone and up to ten times, below those that this package makes. Here a 429 is
-// repeated for it, and all others are held back meanwhile; the header of other
-// answers is taken away, so that only the client decides on them.
+// client-go repeats by itself what is answered with Retry-After and a GET whose
+// connection was lost, each request alone and up to ten times, below those that
+// this package makes. Here a 429 is repeated for it, and all others are held back
+// meanwhile; the header of other answers is taken away, and a lost connection
+// told in other words, so that only the client decides on them.
 type limited struct {
 	base http.RoundTripper
 	on   *limits
@@ -69,6 +70,10 @@ type limits struct {
 	patience time.Duration
 	// busy hears of the beginning of each pause that the server asked for.
 	busy func(pause time.Duration)
+	// again counts what was sent again.
+	again atomic.Int64
+	// down are the webhooks that do not answer.
+	down webhooks
 }
 
 func newLimits(requests int, patience time.Duration, busy func(time.Duration)) *limits {
@@ -121,6 +126,7 @@ func (t *limited) RoundTrip(request *http.Request) (*http.Response, error) {
 			response.Header.Del("Retry-After")
 			return response, nil
 		}
+		t.on.again.Add(1)
 		_, _ = io.CopyN(io.Discard, response.Body, 4096) // so that the connection can be used again
 		_ = response.Body.Close()
 		if isUrgent(ctx) {
@@ -170,7 +176,7 @@ func (t *limited) again(ctx context.Context, request *http.Request, began time.T
 func (t *limited) send(request *http.Request, attempt int, done func()) (*http.Response, error) {
 	ctx, cancel := request.Context(), func() {}
 	if !isWatch(request) {
-		ctx, cancel = context.WithTimeoutCause(ctx, t.on.patience, &silenceError{t.on.patience})
+		ctx, cancel = context.WithTimeoutCause(ctx, t.on.patience, &faults.SilenceError{After: t.on.patience})
 	}
 	finish := func() { cancel(); done() }
 	sent := request.WithContext(ctx)
@@ -184,7 +190,7 @@ func (t *limited) send(request *http.Request, attempt int, done func()) (*http.R
 	}
 	response, err := t.base.RoundTrip(sent)
 	if err != nil {
-		err = silence(ctx, err)
+		err = faults.Lose(silence(ctx, err))
 		finish()
 		return nil, err
 	}
@@ -228,18 +234,10 @@ func (a *answer) Close() error {
 // silence returns the reason for an error if it is that the server took too
 // long.
 func silence(ctx context.Context, err error) error {
-	if late, ok := context.Cause(ctx).(*silenceError); ok {
+	if late, ok := context.Cause(ctx).(*faults.SilenceError); ok {
 		return late
 	}
 	return err
-}
-
-// silenceError says that the server has not answered in time. It is not
-// [Transient]: the caller has waited long enough.
-type silenceError struct{ after time.Duration }
-
-func (e *silenceError) Error() string {
-	return fmt.Sprintf("the API server has not answered within %s", e.after)
 }
 
 // sleep waits, at most until the end of ctx.

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 )
 
 // server is a round tripper that plays a server, in virtual time.
@@ -304,7 +306,7 @@ func TestSlots(t *testing.T) {
 		// A server that says nothing.
 		s.answer = func(int, *http.Request) *http.Response { return nil }
 		_, err = send(t, tr, request(t.Context(), t, "", "x"))
-		if late := (*silenceError)(nil); !errors.As(err, &late) || Transient(err) || time.Since(s.began) != 4*requestTimeout {
+		if faults.Of(err) != faults.Silent || time.Since(s.began) != 4*requestTimeout {
 			t.Errorf("error %v after %v", err, time.Since(s.began))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

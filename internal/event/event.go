@@ -395,6 +395,9 @@ type RunFinished struct {
 	// Saved is false if the records in the cluster could not be brought up
 	// to date; the next run then repairs them.
 	Saved bool `json:"saved"`
+	// Repeated is how many requests to API servers were sent again after a
+	// failure that could pass. Watches that were taken up again do not count.
+	Repeated int `json:"repeated,omitempty"`
 	// Next is a command or a sentence that says what to do now; empty
 	// after success.
 	Next     string        `json:"next,omitempty"`

@@ -249,3 +249,41 @@ func TestStreamGivesUpOnlyWhereToldTo(t *testing.T) {
 		t.Errorf("forbidden, told to go on: %v", err)
 	}
 }
+
+// late is a server whose watches something on the way holds back until there is the first event.
+type late struct{ *script }
+
+func (late) watch(ctx context.Context, _ metav1.ListOptions) (watch.Interface, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A watch that does not open keeps nobody from asking for another list, nor the stream from its end.
+func TestStreamWhoseWatchDoesNotOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		lists := 0
+		s := &stream{lister: late{&script{lists: []func(metav1.ListOptions) ([]string, string, string, error){listOf("5", "a"), listOf("6", "a")}}},
+			again: make(chan struct{}, 1), emit: func(b batch) bool {
+				if b.replace {
+					lists++
+				}
+				return true
+			}}
+		done := make(chan error)
+		go func() { done <- s.run(ctx, true) }()
+		synctest.Wait()
+		if lists != 1 {
+			t.Fatalf("%d lists", lists)
+		}
+		s.ask()
+		synctest.Wait()
+		if lists != 2 {
+			t.Errorf("%d lists after another was asked for", lists)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}

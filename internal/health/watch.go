@@ -16,6 +16,8 @@ import (
 	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/metadata"
+
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 const (
@@ -260,7 +262,7 @@ func (s *stream) follow(ctx context.Context, version string) (string, error) {
 	default:
 	}
 	seconds := watchSeconds + rand.Int64N(watchSeconds)
-	w, err := s.lister.watch(ctx, metav1.ListOptions{LabelSelector: s.labels, FieldSelector: s.field(),
+	w, err := s.open(ctx, metav1.ListOptions{LabelSelector: s.labels, FieldSelector: s.field(),
 		ResourceVersion: version, AllowWatchBookmarks: true, TimeoutSeconds: &seconds})
 	if err != nil {
 		return "", err
@@ -306,6 +308,49 @@ func (s *stream) follow(ctx context.Context, version string) (string, error) {
 			}
 		}
 	}
+}
+
+// open opens a watch, unless another list is asked for before that: something between here and the server may hold back its answer
+// until there is the first event.
+func (s *stream) open(ctx context.Context, o metav1.ListOptions) (w watch.Interface, err error) {
+	opening, cancel := context.WithCancel(ctx)
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		err = safe.Do(func() (err error) { w, err = s.lister.watch(opening, o); return err })
+	}()
+	select {
+	case <-opened:
+		if err != nil {
+			cancel()
+			safe.Raise(err)
+			return nil, err
+		}
+		return &cancelledWatch{w, cancel}, nil
+	case <-s.again:
+		s.ask() // for the list, which takes it
+	case <-ctx.Done():
+	}
+	cancel()
+	<-opened
+	if err == nil {
+		w.Stop()
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nil, errAsked
+}
+
+// cancelledWatch is a watch that has a context of its own, which ends with it.
+type cancelledWatch struct {
+	watch.Interface
+	cancel context.CancelFunc
+}
+
+func (w *cancelledWatch) Stop() {
+	w.Interface.Stop()
+	w.cancel()
 }
 
 // onlyMetadata lists the kinds whose content plays no part in their health (S6.23). Not reading it saves what may be megabytes,

@@ -3,7 +3,6 @@
 package kubetest
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -47,6 +46,10 @@ type Cluster struct {
 	err      error         // why the cluster ended by itself; set before ended is closed
 	stopping sync.Once
 	users    sync.Mutex
+
+	telling sync.Mutex    // held while the supervisor is told something
+	orders  *json.Encoder // to the supervisor
+	reports *json.Decoder // from it
 }
 
 // Start starts a cluster and returns when pods can run on it, usually within 4 s; the first time on a machine, it builds the
@@ -168,21 +171,19 @@ func startSupervisor(ctx context.Context, config supervisorConfig, progress io.W
 
 // handshake sends the configuration and waits for the report.
 func (c *Cluster) handshake(lifeline io.Writer, reports io.Reader, config supervisorConfig) error {
-	if err := json.NewEncoder(lifeline).Encode(config); err != nil {
+	c.orders, c.reports = json.NewEncoder(lifeline), json.NewDecoder(reports)
+	if err := c.orders.Encode(config); err != nil {
 		return fmt.Errorf("configure the supervisor: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor"), tailLines))
 	}
-	line, err := bufio.NewReader(reports).ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("the supervisor ended without a report: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor"), tailLines))
-	}
 	var r supervisorReport
-	if err := json.Unmarshal(line, &r); err != nil {
-		return fmt.Errorf("read the supervisor's report: %w", err)
+	if err := c.reports.Decode(&r); err != nil {
+		return fmt.Errorf("the supervisor ended without a report: %w; its log:\n%s", err, logTail(layout{config.Dir}.log("supervisor"), tailLines))
 	}
 	if r.Error != "" {
 		return errors.New(r.Error)
 	}
 	c.server = r.Server
+	var err error
 	c.config, err = configFor(c.Kubeconfig())
 	return err
 }

@@ -231,17 +231,16 @@ func TestPortTakenIsSeen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	health, err := healthClient(r.layout, admin)
-	if err != nil {
+	if r.health, err = healthClient(r.layout, admin); err != nil {
 		t.Fatal(err)
 	}
 	taken := ports{etcd: l.Addr().(*net.TCPAddr).Port}
-	p, err := r.launch(supervisorConfig{Binaries: programs}, "etcd", etcdArgs(r.layout, taken))
+	p, err := r.launch(supervisorConfig{Binaries: programs}, "etcd", etcdArgs(r.layout, taken), "http://127.0.0.1:1/health")
 	if err != nil {
 		t.Fatal(err)
 	}
 	<-p.exited
-	if err := r.await(t.Context(), health, p, "http://127.0.0.1:1/health"); !errors.Is(err, errPortTaken) {
+	if err := r.await(t.Context(), p); !errors.Is(err, errPortTaken) {
 		t.Errorf("got %v, want %v", err, errPortTaken)
 	}
 }

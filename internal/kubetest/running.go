@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -33,6 +34,7 @@ var errPortTaken = errors.New("another process took a port")
 type running struct {
 	layout    layout
 	server    string // URL of the API server
+	health    *http.Client
 	processes []*process
 	kubelet   *kubelet
 	died      chan *process // receives every component that ends
@@ -41,9 +43,13 @@ type running struct {
 // process is a started component. err is set before exited is closed.
 type process struct {
 	name   string
+	args   []string
+	url    string // answers 200 once the component is ready
 	cmd    *exec.Cmd
 	exited chan struct{}
 	err    error
+	// meant is set if the process is ended on purpose.
+	meant atomic.Bool
 }
 
 // startOnce starts all components on new ports and waits until pods can run. If it fails, nothing is left running.
@@ -66,23 +72,22 @@ func startOnce(ctx context.Context, l layout, config supervisorConfig) (_ *runni
 	if err != nil {
 		return nil, err
 	}
-	health, err := healthClient(l, admin)
-	if err != nil {
+	if r.health, err = healthClient(l, admin); err != nil {
 		return nil, err
 	}
 
-	etcd, err := r.launch(config, "etcd", etcdArgs(l, p))
+	etcd, err := r.launch(config, "etcd", etcdArgs(l, p), local("http", p.etcd)+"/health")
 	if err != nil {
 		return nil, err
 	}
-	if err := r.await(ctx, health, etcd, local("http", p.etcd)+"/health"); err != nil {
+	if err := r.await(ctx, etcd); err != nil {
 		return nil, err
 	}
-	apiserver, err := r.launch(config, "kube-apiserver", apiserverArgs(l, p))
+	apiserver, err := r.launch(config, "kube-apiserver", apiserverArgs(l, p), r.server+"/readyz")
 	if err != nil {
 		return nil, err
 	}
-	if err := r.await(ctx, health, apiserver, r.server+"/readyz"); err != nil {
+	if err := r.await(ctx, apiserver); err != nil {
 		return nil, err
 	}
 
@@ -96,27 +101,20 @@ func startOnce(ctx context.Context, l layout, config supervisorConfig) (_ *runni
 	if err := createBasics(ctx, clients, config.Nodes, r.kubelet.port); err != nil {
 		return nil, err
 	}
-	controllerManager, err := r.launch(config, "kube-controller-manager", controllerManagerArgs(l, p))
+	controllerManager, err := r.launch(config, "kube-controller-manager", controllerManagerArgs(l, p), local("https", p.controllerManager)+"/healthz")
 	if err != nil {
 		return nil, err
 	}
-	scheduler, err := r.launch(config, "kube-scheduler", schedulerArgs(l, p))
+	scheduler, err := r.launch(config, "kube-scheduler", schedulerArgs(l, p), local("https", p.scheduler)+"/healthz")
 	if err != nil {
 		return nil, err
 	}
-	kwok, err := r.launch(config, "kwok", kwokArgs(l, p))
+	kwok, err := r.launch(config, "kwok", kwokArgs(l, p), local("http", p.kwok)+"/healthz")
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range []struct {
-		*process
-		url string
-	}{
-		{controllerManager, local("https", p.controllerManager) + "/healthz"},
-		{scheduler, local("https", p.scheduler) + "/healthz"},
-		{kwok, local("http", p.kwok) + "/healthz"},
-	} {
-		if err := r.await(ctx, health, c.process, c.url); err != nil {
+	for _, c := range []*process{controllerManager, scheduler, kwok} {
+		if err := r.await(ctx, c); err != nil {
 			return nil, err
 		}
 	}
@@ -165,40 +163,58 @@ func prepare(l layout, server string) (admin pair, err error) {
 }
 
 // launch starts a component with its output in its log. It must run on the main thread, see childAttr.
-func (r *running) launch(config supervisorConfig, name string, args []string) (*process, error) {
-	log, err := os.Create(r.layout.log(name))
-	if err != nil {
+func (r *running) launch(config supervisorConfig, name string, args []string, url string) (*process, error) {
+	if err := os.WriteFile(r.layout.log(name), nil, 0o600); err != nil {
 		return nil, fmt.Errorf("make the log of %s: %w", name, err)
 	}
+	p := &process{name: name, args: args, url: url}
+	if err := r.run(config, p); err != nil {
+		return nil, err
+	}
+	r.processes = append(r.processes, p)
+	return p, nil
+}
+
+// run starts the program of a component that does not run, and adds to its log.
+func (r *running) run(config supervisorConfig, p *process) error {
+	log, err := os.OpenFile(r.layout.log(p.name), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("open the log of %s: %w", p.name, err)
+	}
 	defer log.Close() // the component has its own descriptor
-	cmd := exec.Command(config.Binaries[name], args...)
+	cmd := exec.Command(config.Binaries[p.name], p.args...)
 	cmd.Dir = r.layout.dir
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = childAttr()
 	// The user's own kubeconfig, proxy and locale are none of a component's business.
 	cmd.Env = []string{"HOME=" + r.layout.dir, "PATH=/usr/bin:/bin"}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", name, err)
+		return fmt.Errorf("start %s: %w", p.name, err)
 	}
-	p := &process{name: name, cmd: cmd, exited: make(chan struct{})}
-	r.processes = append(r.processes, p)
+	exited := make(chan struct{})
+	p.cmd, p.exited, p.err = cmd, exited, nil
+	p.meant.Store(false)
 	go func() {
-		p.err = cmd.Wait()
-		if p.err == nil {
-			p.err = errors.New("exit status 0")
+		err := cmd.Wait()
+		if err == nil {
+			err = errors.New("exit status 0")
 		}
-		close(p.exited)
-		r.died <- p
+		p.err = err
+		meant := p.meant.Load()
+		close(exited)
+		if !meant {
+			r.died <- p
+		}
 	}()
-	return p, nil
+	return nil
 }
 
-// await asks url until it answers 200. It fails as soon as the component ends.
-func (r *running) await(ctx context.Context, client *http.Client, p *process, url string) error {
+// await asks a component until it says that it is ready. It fails as soon as the component ends.
+func (r *running) await(ctx context.Context, p *process) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		last := ask(ctx, client, url)
+		last := ask(ctx, r.health, p.url)
 		if last == nil {
 			return nil
 		}
@@ -206,7 +222,7 @@ func (r *running) await(ctx context.Context, client *http.Client, p *process, ur
 		case <-p.exited:
 			return r.failure(p, p.err)
 		case <-ctx.Done():
-			return r.failure(p, fmt.Errorf("%w; %s says: %w", context.Cause(ctx), url, last))
+			return r.failure(p, fmt.Errorf("%w; %s says: %w", context.Cause(ctx), p.url, last))
 		case <-tick.C:
 		}
 	}

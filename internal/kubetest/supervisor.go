@@ -3,7 +3,6 @@
 package kubetest
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,7 +17,7 @@ import (
 // A cluster is held by a supervisor: the same program, started once more with superviseEnv set. The owner writes a
 // supervisorConfig to the supervisor's standard input and keeps that pipe open. The kernel closes it when the owner ends, even
 // by SIGKILL, and the supervisor then kills the components and removes the folder. The owner reads one supervisorReport from
-// the supervisor's standard output.
+// the supervisor's standard output. After that it may send commands, one in a line, each of which is answered with another report.
 const superviseEnv = "SLUICE_KUBETEST_SUPERVISE"
 
 // supervisorConfig is what a supervisor needs to know.
@@ -30,7 +29,7 @@ type supervisorConfig struct {
 	Keep     bool              `json:"keep"`   // leave the folder behind, for its logs
 }
 
-// supervisorReport says that the cluster is ready or why it is not.
+// supervisorReport says that the cluster is ready, or a command carried out, or why not.
 type supervisorReport struct {
 	Error  string `json:"error,omitempty"`
 	Server string `json:"server,omitempty"` // URL of the API server
@@ -72,18 +71,24 @@ func supervise(in io.Reader, out io.WriteCloser) error {
 		cancel(errSignalled)
 	}()
 
-	reader := bufio.NewReader(in)
-	line, err := reader.ReadBytes('\n')
-	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
-	}
+	reader := json.NewDecoder(in)
 	var config supervisorConfig
-	if err := json.Unmarshal(line, &config); err != nil {
+	if err := reader.Decode(&config); err != nil {
 		return fmt.Errorf("read the configuration: %w", err)
 	}
+	commands := make(chan command)
 	go func() {
-		// Nothing more is ever sent; this returns when the last descriptor of the other end is closed.
-		_, _ = io.Copy(io.Discard, reader)
+		for {
+			var c command
+			// It fails when the last descriptor of the other end is closed.
+			if err := reader.Decode(&c); err != nil {
+				break
+			}
+			select {
+			case commands <- c:
+			case <-ctx.Done():
+			}
+		}
 		if !config.Detach {
 			cancel(errOwnerEnded)
 		}
@@ -104,21 +109,32 @@ func supervise(in io.Reader, out io.WriteCloser) error {
 		}
 		return errors.Join(err, report(out, supervisorReport{Error: err.Error()}), clean(l, config.Keep))
 	}
-	if err := report(out, supervisorReport{Server: cluster.server}); err != nil {
-		cluster.kill()
-		return errors.Join(err, clean(l, config.Keep))
+	err = report(out, supervisorReport{Server: cluster.server})
+	if config.Detach {
+		// Whoever reads it to its end must not wait for ours.
+		err = errors.Join(err, out.Close())
 	}
-
-	select {
-	case <-ctx.Done():
-		cluster.kill()
-		return clean(l, config.Keep)
-	case dead := <-cluster.died:
-		err := fmt.Errorf("%s ended by itself: %w\n%s", dead.name, dead.err, logTail(l.log(dead.name), tailLines))
-		cluster.kill()
-		// The logs say why, so they stay.
-		return errors.Join(err, clean(l, true))
+	for err == nil {
+		select {
+		case <-ctx.Done():
+			cluster.kill()
+			return clean(l, config.Keep)
+		case dead := <-cluster.died:
+			err := fmt.Errorf("%s ended by itself: %w\n%s", dead.name, dead.err, logTail(l.log(dead.name), tailLines))
+			cluster.kill()
+			// The logs say why, so they stay.
+			return errors.Join(err, clean(l, true))
+		case c := <-commands:
+			// Here, on the main thread, since it may start a component.
+			r := supervisorReport{Server: cluster.server}
+			if failed := cluster.obey(ctx, config, c); failed != nil {
+				r = supervisorReport{Error: failed.Error()}
+			}
+			err = report(out, r)
+		}
 	}
+	cluster.kill()
+	return errors.Join(err, clean(l, config.Keep))
 }
 
 // start starts the cluster, again with other ports if one was taken by another process in between.
@@ -132,11 +148,11 @@ func start(ctx context.Context, l layout, config supervisorConfig) (*running, er
 	}
 }
 
-func report(out io.WriteCloser, r supervisorReport) error {
+func report(out io.Writer, r supervisorReport) error {
 	if err := json.NewEncoder(out).Encode(r); err != nil {
 		return fmt.Errorf("report to the owner: %w", err)
 	}
-	return out.Close()
+	return nil
 }
 
 // clean removes what a cluster wrote, and the folder if nothing else is in it. It names each file because the folder may be the

@@ -9,5 +9,5 @@
 // once, and a runner whose clock is wrong neither steals a lock nor loses one.
 //
 // The holder stops believing in its lock before anybody else may take it: it counts from before it sent the last renewal that
-// succeeded.
+// succeeded, and gives up some seconds before the end, so that what it is writing has ended by then, too.
 package lock

@@ -23,7 +23,8 @@ func (s *session) hold(ctx context.Context, lease *coordinationv1.Lease, sent ti
 	return l
 }
 
-// Lost is closed when the lock is no longer held: somebody took or deleted it, or it could not be renewed within its duration.
+// Lost is closed when the lock is no longer held: somebody took or deleted it, or it could not be renewed within its duration,
+// less some seconds in which what is under way may end.
 // It is not closed by Release.
 func (l *Lock) Lost() <-chan struct{} { return l.lost }
 
@@ -34,15 +35,17 @@ func (l *Lock) Err() error {
 	return l.err
 }
 
-// keep renews three times per duration, and more often after a failure, until it is stopped or the lock is lost.
+// keep renews several times per duration, and more often after a failure, until it is stopped or the lock is lost. It is lost
+// some time before it ends for others, so that nobody writes any more when another may begin.
 func (l *Lock) keep(ctx context.Context, renewed time.Time) {
 	defer close(l.stopped)
-	duration := l.s.Duration
-	timer := time.NewTimer(time.Until(renewed.Add(duration / 3)))
+	life := l.s.Duration - min(margin, l.s.Duration/4)
+	interval := l.s.Duration / renewals
+	timer := time.NewTimer(time.Until(renewed.Add(interval)))
 	defer timer.Stop()
 	var last error
 	for {
-		deadline := renewed.Add(duration)
+		deadline := renewed.Add(life)
 		expired := time.NewTimer(time.Until(deadline))
 		select {
 		case <-ctx.Done():
@@ -64,13 +67,13 @@ func (l *Lock) keep(ctx context.Context, renewed time.Time) {
 			return
 		case err == nil:
 			renewed, last = sent, nil
-			timer.Reset(time.Until(sent.Add(duration / 3)))
+			timer.Reset(time.Until(sent.Add(interval)))
 		case errors.As(err, &lost):
 			l.lose(lost)
 			return
 		default:
 			last = err
-			timer.Reset(duration / 15)
+			timer.Reset(l.s.Duration / 15)
 		}
 	}
 }

@@ -16,8 +16,14 @@ import (
 )
 
 const (
-	// DefaultDuration is how long a lock lives without being renewed.
-	DefaultDuration = 15 * time.Second
+	// DefaultDuration is how long a lock lives without being renewed: longer than most restarts of an API server or of its etcd
+	// take, which a run then outlives, and short enough for whoever waits after a job that was killed.
+	DefaultDuration = 30 * time.Second
+	// renewals is how often a lock is renewed in its duration.
+	renewals = 6
+	// margin is how long before its end a lock that could not be renewed counts as lost: what is being written then may take some
+	// seconds to stop. It is a quarter of the duration if that is less.
+	margin = 5 * time.Second
 	// releaseTimeout bounds what a run that ends spends on its lock.
 	releaseTimeout = time.Second
 	// fieldOwner is the field manager of the Lease; the server's note of its writes is the clock that a contender reads.

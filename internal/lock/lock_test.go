@@ -8,12 +8,14 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -221,7 +223,7 @@ func TestServersNoteFollowsEveryRenewal(t *testing.T) {
 	c := connect(t, "")
 	namespace := kubetest.Namespace(t, kubetest.Shared(t))
 	o := options(namespace, "one")
-	o.Duration = 6 * time.Second
+	o.Duration = renewals * 2 * time.Second
 	acquire(t, c, o)
 	w, err := c.Watch(t.Context(), &coordinationv1.LeaseList{}, client.InNamespace(namespace))
 	if err != nil {
@@ -486,4 +488,57 @@ func TestOptionsAreChecked(t *testing.T) {
 			t.Errorf("got %v, want %q", err, want)
 		}
 	}
+}
+
+// silent is a server that never answers.
+type silent struct{ Client }
+
+func (silent) Update(ctx context.Context, _ client.Object, _ ...client.UpdateOption) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// A lock that cannot be renewed, because its server or the store behind that does not answer, is given up so long before it ends
+// that what was being written then has ended, too; an outage that is shorter it survives.
+func TestGivenUpBeforeItEnds(t *testing.T) {
+	for _, test := range []struct{ duration, life time.Duration }{
+		{DefaultDuration, 25 * time.Second}, {8 * time.Second, 6 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			s := &session{Options: options("ns", "one"), client: silent{}}
+			s.Duration = test.duration
+			began := time.Now()
+			l := s.hold(t.Context(), &coordinationv1.Lease{}, began)
+			<-l.Lost()
+			if spent := time.Since(began); spent != test.life {
+				t.Errorf("a lock of %s was given up after %s, want %s", test.duration, spent, test.life)
+			}
+			if err := l.Release(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// heldBack is a server whose answers something on the way holds back until there is the first event.
+type heldBack struct{ client.WithWatch }
+
+func (heldBack) Watch(ctx context.Context, _ client.ObjectList, _ ...client.ListOption) (watch.Interface, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Of a holder that was killed there are no events any more.
+func TestLockOfAKilledRunIsTakenThoughTheWatchDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	c := connect(t, "")
+	namespace := kubetest.Namespace(t, kubetest.Shared(t))
+	one, err := Acquire(t.Context(), c, options(namespace, "one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kill(one)
+	second := options(namespace, "two")
+	second.Wait = time.Minute
+	acquire(t, heldBack{c}, second)
 }

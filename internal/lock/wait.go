@@ -10,6 +10,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // clockGrain is the precision of the server's times: both of those that are compared are cut to whole seconds.
@@ -68,22 +70,22 @@ func (s *session) await(ctx context.Context, held *observed) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	timer := time.NewTimer(time.Until(held.expires))
+	defer timer.Stop()
 	watching, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := s.client.Watch(watching, &coordinationv1.LeaseList{}, client.InNamespace(s.Namespace),
-		client.MatchingFields{"metadata.name": s.Name},
-		&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: held.lease.ResourceVersion}})
+	w, err := s.open(watching, cancel, timer, held)
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case watching.Err() != nil: // it has expired
+		return nil
 	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
 		return nil
 	case err != nil:
 		return s.explain(err, "watch")
 	}
 	defer w.Stop()
-	timer := time.NewTimer(time.Until(held.expires))
-	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -103,6 +105,33 @@ func (s *session) await(ctx context.Context, held *observed) error {
 			timer.Reset(time.Until(held.expires))
 		}
 	}
+}
+
+// open opens the watch, unless the Lease expires before: something between here and the server may hold back an answer until
+// there is the first event, and there is none any more of a holder that was killed. cancel ends ctx.
+func (s *session) open(ctx context.Context, cancel context.CancelFunc, expired *time.Timer, held *observed) (w watch.Interface, err error) {
+	opened := make(chan struct{})
+	go func() {
+		defer close(opened)
+		err = safe.Do(func() (err error) {
+			w, err = s.client.Watch(ctx, &coordinationv1.LeaseList{}, client.InNamespace(s.Namespace),
+				client.MatchingFields{"metadata.name": s.Name},
+				&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: held.lease.ResourceVersion}})
+			return err
+		})
+	}()
+	select {
+	case <-opened:
+		return w, err
+	case <-expired.C:
+		cancel()
+	case <-ctx.Done():
+	}
+	<-opened // its context has ended
+	if err == nil {
+		w.Stop()
+	}
+	return nil, context.Cause(ctx)
 }
 
 // see takes one event of the watch into held. A Lease seen to change was renewed at this moment.

@@ -7,6 +7,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -110,7 +111,7 @@ func classOf(err error) Class {
 		return Forbidden
 	case s.Code >= http.StatusInternalServerError, s.Code == http.StatusTooManyRequests, s.Code == 0:
 		// A schema error of server-side apply comes as a server error.
-		if rehearse.IsSchemaError(err) {
+		if faults.IsSchema(err) {
 			return Invalid
 		}
 		return Failed

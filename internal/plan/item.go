@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/fluxcd/pkg/ssa"
@@ -15,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -278,7 +278,7 @@ func (r *run) conclude(it *item, entry *ssa.ChangeSetEntry, err error) {
 	case it.live.Err != nil:
 		it.fail(fmt.Errorf("%s query failed: %w", it.object.Ref(), it.live.Err), "")
 		r.giveUp(it)
-	case it.migrates && rehearse.IsSchemaError(err):
+	case it.migrates && faults.IsSchema(err):
 		// What the migration is there for: the server cannot read the managed
 		// fields as they are.
 		it.later("its managed fields have to move to " + it.object.GetAPIVersion() + " first")
@@ -330,7 +330,7 @@ func answer(err error) error {
 	return err
 }
 
-func isWebhook(err error) bool { return strings.Contains(err.Error(), "failed calling webhook") }
+func isWebhook(err error) bool { _, ok := faults.Webhook(err); return ok }
 
 // skipReason names the marker that keeps an object from being applied.
 func skipReason(it *item, live *unstructured.Unstructured) string {

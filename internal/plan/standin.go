@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/cluster/rehearse"
 )
 
@@ -125,7 +126,7 @@ var dependsOnNamespace = map[schema.GroupKind]bool{{Kind: "Pod"}: true, {Kind: "
 
 // ownRefusal reports whether an answer is that of the kind's own rules.
 func ownRefusal(err error, it *item) bool {
-	if rehearse.IsSchemaError(err) {
+	if faults.IsSchema(err) {
 		return true // which comes before everything else
 	}
 	if dependsOnNamespace[it.gvk.GroupKind()] {

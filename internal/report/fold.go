@@ -94,6 +94,7 @@ func (f *Fold) Emit(e event.Event) {
 		o.Health, o.Message = e.Status, e.Message
 	case event.NodeRetrying:
 		f.row(e.Node).State = Retrying
+		f.retries().Kustomizations++
 	case event.NodeFinished:
 		f.finishedNode(e)
 	case event.PruneStarted:
@@ -109,6 +110,9 @@ func (f *Fold) Emit(e event.Event) {
 	case event.RunFinished:
 		f.verdict, f.s.ExitCode, f.s.Finished, f.s.Duration = e.Verdict, e.ExitCode, e.Time.UTC(), Seconds(e.Duration)
 		f.s.Pruned, f.s.Saved, f.s.Next = e.Pruned, e.Saved, e.Next
+		if e.Repeated > 0 {
+			f.retries().Requests = e.Repeated
+		}
 		for _, failure := range e.Failures {
 			f.run = append(f.run, failureOf(failure, ""))
 		}
@@ -242,6 +246,13 @@ func (f *Fold) finishedNode(e event.NodeFinished) {
 	}
 }
 
+func (f *Fold) retries() *Retries {
+	if f.s.Retries == nil {
+		f.s.Retries = &Retries{}
+	}
+	return f.s.Retries
+}
+
 func (f *Fold) prune() *Prune {
 	if f.s.Prune == nil {
 		f.s.Prune = &Prune{Objects: []Object{}}
@@ -281,6 +292,10 @@ func (f *Fold) Summary() Summary {
 	if s.Cluster != nil {
 		c := *s.Cluster
 		s.Cluster = &c
+	}
+	if s.Retries != nil {
+		r := *s.Retries
+		s.Retries = &r
 	}
 	if s.Prune != nil {
 		p := *s.Prune

@@ -323,6 +323,7 @@ var headings = []struct {
 	{reflect.TypeFor[report.Cluster](), "cluster"},
 	{reflect.TypeFor[report.Counts](), "counts"},
 	{reflect.TypeFor[report.Builds](), "builds"},
+	{reflect.TypeFor[report.Retries](), "retries"},
 	{reflect.TypeFor[report.Plan](), "planned"},
 	{reflect.TypeFor[report.Row](), "kustomization"},
 	{reflect.TypeFor[report.Object](), "object"},
@@ -483,6 +484,7 @@ var eventFields = map[string]string{
 	"RunFinished.failures": "What stopped the run as a whole, or all that was found before the first write.",
 	"RunFinished.pruned":   "False if pruning was left out because something failed.",
 	"RunFinished.saved":    "False if the records in the cluster could not be brought up to date.",
+	"RunFinished.repeated": "How many requests to API servers were sent again after a failure that could pass. Watches do not count.",
 	"RunFinished.next":     "What to do now.",
 	"RunFinished.duration": "How long the run took.",
 

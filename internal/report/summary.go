@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 )
 
@@ -74,6 +75,8 @@ type Summary struct {
 	Pruned bool `json:"pruned"`
 	// False if the records in the cluster could not be brought up to date; the next run repairs them.
 	Saved bool `json:"saved"`
+	// What was tried again because its failure could pass. Absent if nothing was.
+	Retries *Retries `json:"retries,omitempty"`
 	// What to do now. Absent after success.
 	Next string `json:"next,omitempty"`
 }
@@ -115,6 +118,26 @@ func (b Builds) String() string {
 		text += fmt.Sprintf(", about %s saved", b.Saved)
 	}
 	return text
+}
+
+// Retries counts what was tried again.
+type Retries struct {
+	// Requests to API servers that were sent again: after a lost connection, an error of the server, or because it was busy.
+	Requests int `json:"requests"`
+	// Attempts of Kustomizations after the first of each.
+	Kustomizations int `json:"kustomizations"`
+}
+
+// String is what was tried again as people read it.
+func (r Retries) String() string {
+	var parts []string
+	if r.Requests > 0 {
+		parts = append(parts, count(r.Requests, "request")+" sent again")
+	}
+	if r.Kustomizations > 0 {
+		parts = append(parts, count(r.Kustomizations, "more attempt")+" of Kustomizations")
+	}
+	return strings.Join(parts, ", ")
 }
 
 // Cluster says which cluster, and what it had of the root before.

@@ -217,9 +217,9 @@ func VerdictLines(s *Summary) []Line {
 		if path := s.CriticalText(); path != "" {
 			lines = append(lines, Line{Text: strings.Repeat(" ", len(label.Lead)+2) + path})
 		}
-		return lines
+		return append(lines, retryLines(s, len(label.Lead)+2)...)
 	case OutcomeNoChanges:
-		return []Line{label}
+		return append([]Line{label}, retryLines(s, len(label.Lead)+2)...)
 	case OutcomeRefused:
 		return refusedLines(s, label)
 	case OutcomeInvalid:
@@ -228,6 +228,14 @@ func VerdictLines(s *Summary) []Line {
 		return append([]Line{label}, cancelledLines(s)...)
 	}
 	return append([]Line{label}, failedLines(s)...)
+}
+
+// retryLines tells of a success what had to be tried again for it.
+func retryLines(s *Summary, indent int) []Line {
+	if s.Retries == nil {
+		return nil
+	}
+	return []Line{{Text: fmt.Sprintf("%*stried again: %s", indent, "", s.Retries)}}
 }
 
 func tone(o Outcome) Tone {
@@ -383,6 +391,9 @@ func StateLines(s *Summary) []Line {
 	}
 	if len(notRun) > 0 {
 		lines = append(lines, field("not run", strings.Join(notRun, "; ")))
+	}
+	if s.Retries != nil {
+		lines = append(lines, field("retries", s.Retries.String()))
 	}
 	if !s.Saved {
 		lines = append(lines, field("records", "could not be saved; the next run repairs them"))

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"time"
 )
 
@@ -24,9 +25,12 @@ type Policy struct {
 	Max time.Duration
 	// Factor multiplies the wait after each further failure. Below 1 counts as 1.
 	Factor float64
+	// Jitter is the share of a computed wait by which it is prolonged at most, at random: what failed at the same moment is
+	// then not tried again at the same moment. 0 adds nothing.
+	Jitter float64
 }
 
-// Delay is the wait after the given failed attempt, counted from 1.
+// Delay is the wait after the given failed attempt, counted from 1, without jitter.
 func (p Policy) Delay(attempt int) time.Duration {
 	if p.Base <= 0 {
 		return 0
@@ -39,7 +43,7 @@ func (p Policy) Delay(attempt int) time.Duration {
 	return time.Duration(min(wait, limit))
 }
 
-// Do calls fn until it returns nil, an error marked [Permanent], or the policy's attempts are used up.
+// Do calls fn until it returns nil, an error marked [Permanent], or the policy's attempts, or those of [AtMost], are used up.
 //
 // The result is nil or the error of the last attempt, without its marks. When more than one attempt was made the error is an
 // [*ExhaustedError] that names their number. When ctx ends, no further attempt is made and the result is the context's cause,
@@ -67,6 +71,10 @@ func Do(ctx context.Context, p Policy, fn func(ctx context.Context, attempt int)
 		wait, asked := askedDelay(err)
 		if !asked {
 			wait = p.Delay(attempt)
+			wait += time.Duration(p.Jitter * rand.Float64() * float64(wait))
+		}
+		if most, limited := askedAttempts(err); limited {
+			attempts = min(attempts, max(most, 1))
 		}
 		if attempt >= attempts || !fits(ctx, wait) {
 			if attempt == 1 {
@@ -114,29 +122,60 @@ func After(err error, d time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return &mark{err: err, after: max(d, 0)}
+	return &mark{err: err, asked: true, after: max(d, 0)}
 }
 
-// IsPermanent reports whether err, or an error it wraps, was marked with [Permanent]. The outermost mark counts.
+// AtMost marks err as one after which no more than so many attempts are made in all, if the policy allows as many. It may be
+// combined with [After]. A nil err stays nil.
+func AtMost(err error, attempts int) error {
+	if err == nil {
+		return nil
+	}
+	return &mark{err: err, most: attempts}
+}
+
+// IsPermanent reports whether err, or an error it wraps, was marked with [Permanent].
 func IsPermanent(err error) bool {
-	var m *mark
-	return errors.As(err, &m) && m.permanent
+	_, ok := marked(err, func(m *mark) bool { return m.permanent })
+	return ok
 }
 
-// mark is invisible in texts: what a person reads is the error itself.
+// mark is invisible in texts: what a person reads is the error itself. Exactly one of permanent, asked and most is set.
 type mark struct {
 	err       error
 	permanent bool
+	asked     bool // to wait for after
 	after     time.Duration
+	most      int
 }
 
 func (m *mark) Error() string { return m.err.Error() }
 func (m *mark) Unwrap() error { return m.err }
 
+// marked returns the outermost mark of a kind.
+func marked(err error, kind func(*mark) bool) (*mark, bool) {
+	for {
+		var m *mark
+		if !errors.As(err, &m) {
+			return nil, false
+		}
+		if kind(m) {
+			return m, true
+		}
+		err = m.err
+	}
+}
+
 func askedDelay(err error) (time.Duration, bool) {
-	var m *mark
-	if errors.As(err, &m) && !m.permanent {
+	if m, ok := marked(err, func(m *mark) bool { return m.asked }); ok {
 		return m.after, true
+	}
+	return 0, false
+}
+
+func askedAttempts(err error) (int, bool) {
+	if m, ok := marked(err, func(m *mark) bool { return m.most != 0 }); ok {
+		return m.most, true
 	}
 	return 0, false
 }

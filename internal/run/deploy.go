@@ -76,6 +76,43 @@ type work struct {
 	// written are the versions as of which objects are as they should be, by
 	// their keys.
 	written map[flux.Ref]string
+	// done are the objects that are as they should be. Another attempt goes on
+	// from there, unless the node did not become healthy: then it looks at all
+	// of them.
+	done done
+}
+
+// done holds the results of objects that are as they should be. It is safe for
+// concurrent use.
+type done struct {
+	mu      sync.Mutex
+	results map[flux.Ref]apply.Result
+}
+
+func (d *done) add(result apply.Result) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.results == nil {
+		d.results = map[flux.Ref]apply.Result{}
+	}
+	d.results[result.Object.Ref().Key()] = result
+}
+
+// known is for [apply.Options]. An object that was built anew is another one.
+func (d *done) known(o flux.Object) (flux.Ref, string, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was, ok := d.results[o.Ref().Key()]
+	if !ok || was.Object.Unstructured != o.Unstructured {
+		return flux.Ref{}, "", false
+	}
+	return was.Ref, was.Version, true
+}
+
+func (d *done) forget() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.results = nil
 }
 
 // errSuspended ends the turn of a suspended node: what depends on it cannot
@@ -176,6 +213,7 @@ func (r *run) awaitNode(ctx context.Context, n *node) error {
 	first := true
 	return r.attempt(ctx, n, func(ctx context.Context) error {
 		if !first {
+			n.done.forget()
 			if err := r.applyOnce(ctx, n); err != nil {
 				return err
 			}
@@ -247,10 +285,10 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	options := r.applyOptions(n)
 	options.StageWait = func(ctx context.Context, refs []flux.Ref) error { return r.stageReady(ctx, n, refs) }
 	options.Report = func(result apply.Result) { r.applied(n, result) }
+	options.Known = r.known(n)
 	if n.attempts == 1 && n.plan != nil {
 		// Later attempts see the cluster as it is then.
 		c = n.plan.Client(n.ID, c)
-		options.Known = func(o flux.Object) (flux.Ref, string, bool) { return n.plan.Known(n.ID, o) }
 	}
 	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil
@@ -266,6 +304,21 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
 	schedule.Tell(ctx)
 	return nil
+}
+
+// known says of which objects of a node nothing need be asked: those that an
+// earlier attempt has seen to, and those that the plan found to be as they should
+// be, which it tells once.
+func (r *run) known(n *node) func(flux.Object) (flux.Ref, string, bool) {
+	return func(o flux.Object) (flux.Ref, string, bool) {
+		ref, version, ok := n.done.known(o)
+		if !ok && n.plan != nil {
+			if ref, version, ok = n.plan.Known(n.ID, o); ok {
+				n.done.add(apply.Result{Object: o, Ref: ref, Version: version})
+			}
+		}
+		return ref, version, ok
+	}
 }
 
 // targets are what a node waits for once its objects are applied.
@@ -312,6 +365,7 @@ func (r *run) applied(n *node, result apply.Result) {
 	}
 	if result.Action != apply.Skipped {
 		n.written[result.Ref.Key()] = result.Version
+		n.done.add(result)
 	}
 	change := n.change(result.Object, event.Action(result.Action), result.Reason)
 	r.emit(event.ObjectApplied{At: now(), Change: change})

@@ -10,20 +10,16 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/plan"
 	"github.com/sluicerun/sluice/internal/safe"
 )
-
-// namespaceTerminating is the API server's cause of a refusal in a namespace that
-// is being deleted.
-const namespaceTerminating metav1.CauseType = "NamespaceTerminating"
 
 // Errors of stages become failures here and nowhere else. A stage's error may
 // say more than its text through these methods; none of them is required.
@@ -54,8 +50,11 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 	if e, ok := as[hinter](err); ok {
 		f.Hint = e.Hint()
 	}
-	if f.Hint == "" && apierrors.HasStatusCause(err, namespaceTerminating) {
-		f.Hint = "wait until the namespace is gone, or see which finalizers hold what is in it; then run again"
+	if trouble, hint := faults.Advice(err); hint != "" {
+		f.Hint = cmp.Or(f.Hint, hint)
+		if trouble != faults.NoTrouble {
+			f.Reason = troubleReasons[trouble]
+		}
 	}
 	if f.Hint == "" && apierrors.IsForbidden(err) {
 		f.Reason = "Forbidden"
@@ -124,6 +123,10 @@ func locate(f *event.Failure, err error) {
 	case *apply.ObjectError:
 		at(e.File, 0, e.Ref.String(), e.Err)
 	}
+}
+
+var troubleReasons = map[faults.Trouble]string{
+	faults.WebhookDown: "WebhookUnavailable", faults.NamespaceGoing: "NamespaceTerminating",
 }
 
 // defaultReason is the stable code of a failure that brings none.

@@ -90,7 +90,8 @@ func (r *run) finish(ctx context.Context) Outcome {
 	}
 	outcome.Status = r.status
 	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
-		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.success() && !r.options.Command.writes(), Saved: saved, Next: next, Duration: time.Since(r.began)})
+		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.success() && !r.options.Command.writes(), Saved: saved,
+		Repeated: r.homes.repeated(), Next: next, Duration: time.Since(r.began)})
 	return outcome
 }
 

@@ -114,6 +114,13 @@ func (h *homes) each(do func(*home)) {
 	}
 }
 
+// repeated is how many requests have been sent again over all connections.
+func (h *homes) repeated() int {
+	n := 0
+	h.each(func(to *home) { n += to.Repeated() })
+	return n
+}
+
 // closeAll lets go of all connections.
 func (h *homes) closeAll() {
 	h.each(func(to *home) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/plan"
@@ -281,7 +282,9 @@ func (r *run) planFailures(ctx context.Context, err error) []event.Failure {
 	var failures []event.Failure
 	for _, e := range objects {
 		f := r.failure(ctx, "plan", r.nodes.get(e.Node), e)
-		f.Reason = planReasons[e.Class]
+		if trouble, _ := faults.Advice(e); trouble == faults.NoTrouble {
+			f.Reason = planReasons[e.Class]
+		}
 		failures = append(failures, f)
 	}
 	return failures

@@ -388,7 +388,7 @@ func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
 	} else if !r.connected {
 		r.connected = true
 		o := r.options.Cluster
-		o.Busy = r.busy("the API server")
+		o.Busy, o.Done = r.busy("the API server"), r.atEnd
 		r.cluster, r.connectErr = cluster.Connect(ctx, o)
 		if r.connectErr == nil {
 			r.homes.set(flux.ClusterRef{}, &home{Cluster: r.cluster})

@@ -58,6 +58,7 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 	defer cancel()
 	limited, r.abort = context.WithCancelCause(limited)
 	defer r.abort(nil)
+	r.atEnd = limited.Done()
 	r.emit(event.RunStarted{At: now(), Command: string(r.options.Command), DryRun: r.options.DryRun, Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
 
 	for _, stage := range r.stages() {
@@ -137,6 +138,8 @@ type run struct {
 	outside context.Context
 	stopped atomic.Pointer[time.Time]
 	abort   context.CancelCauseFunc
+	// atEnd is closed at the end of the context that the stages get.
+	atEnd <-chan struct{}
 
 	verdict  event.Verdict // empty until something ended the run
 	failures []event.Failure

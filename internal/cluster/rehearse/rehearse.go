@@ -316,15 +316,6 @@ func (c *Client) Apply(ctx context.Context, obj runtime.ApplyConfiguration, opts
 	return c.WithWatch.Apply(ctx, obj, opts...)
 }
 
-// IsSchemaError reports whether server-side apply could not make sense of an
-// object or of its managed fields. Kubernetes answers that with 500 and no
-// reason.
-func IsSchemaError(err error) bool {
-	text := err.Error()
-	return strings.Contains(text, "field not declared in schema") || strings.Contains(text, "failed to create typed") ||
-		strings.Contains(text, "unable to convert unstructured object to")
-}
-
 // UnplacedHint is the remedy for an [IsUnplaced].
 const UnplacedHint = "the path is in spec.ignore and not in the manifest: put the field into the manifest, or take the path out of spec.ignore"
 
