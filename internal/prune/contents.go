@@ -117,6 +117,7 @@ func momentary(gvk schema.GroupVersionKind) bool {
 func (k *check) contents(ctx context.Context, namespace string, kinds []schema.GroupVersionKind) (left []flux.Ref, unseen, err error) {
 	items := make([][]metav1.PartialObjectMetadata, len(kinds))
 	failures := make([]error, len(kinds))
+	unknown := make([]bool, len(kinds))
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(readers)
 	for i, gvk := range kinds {
@@ -130,6 +131,7 @@ func (k *check) contents(ctx context.Context, namespace string, kinds []schema.G
 			case apierrors.IsMethodNotSupported(err):
 			case err != nil:
 				failures[i] = fmt.Errorf("cannot list %s: %w", gvk.GroupKind(), err)
+				unknown[i] = apierrors.IsNotFound(err) || meta.IsNoMatchError(err)
 			}
 			return nil
 		})
@@ -137,7 +139,24 @@ func (k *check) contents(ctx context.Context, namespace string, kinds []schema.G
 	if err := group.Wait(); err != nil {
 		return nil, nil, err
 	}
+	if slices.Contains(unknown, true) {
+		k.forgetGone(kinds, unknown, failures)
+	}
 	return k.remaining(kinds, items), errors.Join(failures...), nil
+}
+
+// forgetGone takes back the failures of kinds that the server has no longer: somebody deletes their definitions at this moment, and a
+// definition goes after its objects. A kind that is only no longer served in one version may have objects.
+func (k *check) forgetGone(kinds []schema.GroupVersionKind, unknown []bool, failures []error) {
+	now, err := k.namespacedKinds()
+	if err != nil {
+		return // what cannot be seen is not taken for empty
+	}
+	for i, gvk := range kinds {
+		if unknown[i] && !slices.ContainsFunc(now, func(other schema.GroupVersionKind) bool { return other.GroupKind() == gvk.GroupKind() }) {
+			failures[i] = nil
+		}
+	}
 }
 
 // remaining leaves out what goes with the objects that are deleted, through any number of owners, and what every namespace has.
