@@ -134,8 +134,10 @@ func TestKilledAtEachRequest(t *testing.T) {
 			{"when an object has moved", toObject("apply", "mover"), 1, true},
 			{"when the workload is rolled out", toObject("apply", "d"), 1, true},
 			{"when the Kustomization of another name has its record", toRecord("create", ""), 1, true},
-			{"before the first deletion", toObject("delete", ""), 1, false},
-			{"between two deletions", toObject("delete", ""), 1, true},
+			{"before the first deletion", pruning, 1, false},
+			{"between two deletions", pruning, 1, true},
+			{"when an object is deleted that is about to be made anew", toObject("delete", remade), 1, true},
+			{"before an object is deleted that is about to be made anew", toObject("delete", remade), 1, false},
 			{"when the record of the name that left is gone", toRecord("delete", "sluice."), 1, true},
 			{"before the root's record tells of the end", toRecord("update", "sluice-root."), 2, false},
 			{"when the root's record tells of the end", toRecord("update", "sluice-root."), 2, true},
@@ -182,6 +184,9 @@ func toObject(verb, name string) func(proxy.Request) bool {
 		return r.Verb == verb && strings.HasSuffix(r.Namespace, "-live") && (name == "" || r.Name == name)
 	}
 }
+
+// pruning matches deletions of what left.
+func pruning(r proxy.Request) bool { return toObject("delete", "")(r) && r.Name != remade }
 
 // toRecord matches requests to records by verb and the beginning of their name, which
 // a request that creates one does not tell.
