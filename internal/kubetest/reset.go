@@ -27,7 +27,7 @@ import (
 )
 
 // resetTimeout bounds the emptying of a cluster. It usually takes 2 s, most of which the namespace controller does its work in.
-const resetTimeout = 30 * time.Second
+const resetTimeout = time.Minute
 
 // resetInterval is the time between two looks at what is being deleted.
 const resetInterval = 100 * time.Millisecond
