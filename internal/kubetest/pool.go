@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// Pool lends clusters to tests that need one of their own, and takes them back: to empty a cluster costs a fifth of what it costs to
+// Pool lends clusters to tests that need one of their own, and takes them back: to empty a cluster costs less than to
 // start one. Who gets one cannot tell it from a new one: the objects, the resources that are served and the kubeconfig are those of the
 // moment at which it was started. The zero value is ready. Its methods may be called concurrently; the clusters end with the process.
 type Pool struct {

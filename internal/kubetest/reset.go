@@ -26,7 +26,7 @@ import (
 	"k8s.io/client-go/rest"
 )
 
-// resetTimeout bounds the emptying of a cluster. It usually takes 2 s, most of which the namespace controller does its work in.
+// resetTimeout bounds the emptying of a cluster. Most of it is spent waiting for the namespace controller.
 const resetTimeout = time.Minute
 
 // resetInterval is the time between two looks at what is being deleted.
