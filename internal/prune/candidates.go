@@ -29,6 +29,8 @@ type Node struct {
 	// Succeeded says that all of Desired was applied and is healthy, as far as that was asked for. Only then is the
 	// Kustomization pruned. Before the first write, say what is expected: everything that is going to be run.
 	Succeeded bool
+	// Idle says that it was not to run: it is suspended, or left out of the run. So it has not failed either.
+	Idle bool
 
 	// Prune, ServiceAccount and Timeout are the spec's; Timeout is S8.1's.
 	Prune          bool
@@ -266,6 +268,10 @@ func (c *candidates) gone(r *inventory.Record) {
 		c.keep(r.ID, r.Entries, why, true)
 		return
 	}
+	if by := c.needed(r.ID, nil); !by.IsZero() {
+		c.keep(r.ID, r.Entries, fmt.Sprintf("Kustomization %q, which needed it before, has not succeeded", by), true)
+		return
+	}
 	c.plan.left[r.ID] = true
 	if why := spared(r); why != "" {
 		c.plan.rest[r.ID] = nil
@@ -291,6 +297,8 @@ func (c *candidates) removed(r *inventory.Record, seen map[flux.ID]bool) (bool, 
 	}
 	if node := c.nodes[parent]; node != nil {
 		switch {
+		case node.Idle:
+			return false, fmt.Sprintf("Kustomization %q, which held Kustomization %q, is not run", parent, r.ID)
 		case !node.Succeeded:
 			return false, fmt.Sprintf("Kustomization %q, which held Kustomization %q, has not succeeded", parent, r.ID)
 		case !node.Prune:
@@ -309,6 +317,28 @@ func (c *candidates) removed(r *inventory.Record, seen map[flux.ID]bool) (bool, 
 		return false, fmt.Sprintf("Kustomization %q, which held Kustomization %q, left Git without deleting what it has: %s", parent, r.ID, why)
 	}
 	return true, ""
+}
+
+// needed names a Kustomization that failed in this run and that by its record needs one that has left Git, directly or through others
+// that left: what it still runs is as before, and may use it. Zero if there is none.
+func (c *candidates) needed(id flux.ID, seen []flux.ID) flux.ID {
+	seen = append(seen, id)
+	for _, other := range c.ids {
+		r, n := c.records[other], c.nodes[other]
+		if r == nil || slices.Contains(seen, other) || !slices.Contains(r.DependsOn, id) {
+			continue
+		}
+		if n != nil {
+			if !n.Succeeded && !n.Idle {
+				return other
+			}
+			continue
+		}
+		if by := c.needed(other, seen); !by.IsZero() {
+			return by
+		}
+	}
+	return flux.ID{}
 }
 
 // spared says why the removal of a Kustomization deletes nothing (S5.17); empty if it does.

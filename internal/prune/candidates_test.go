@@ -222,6 +222,34 @@ after root:
 			Records: []*inventory.Record{record("apps", id("root"), "a")}},
 			`keep a of apps, tracked: Kustomization "flux-system/root", which held Kustomization "flux-system/apps", has not succeeded
 `},
+		{"S5.22 the parent is left out of the run", Input{
+			Nodes:   []Node{with(node("root"), func(n *Node) { n.Succeeded, n.Idle = false, true })},
+			Records: []*inventory.Record{record("apps", id("root"), "a")}},
+			`keep a of apps, tracked: Kustomization "flux-system/root", which held Kustomization "flux-system/apps", is not run
+`},
+		{"what left Git stays while something that needed it has not succeeded, through another that left", Input{
+			Nodes: []Node{node("root"), with(node("apps", "a"), func(n *Node) { n.Succeeded = false })},
+			Records: []*inventory.Record{
+				rec(record("apps", id("root"), "a"), func(r *inventory.Record) { r.DependsOn = ids("infra") }),
+				rec(record("infra", id("root"), "i"), func(r *inventory.Record) { r.DependsOn = ids("crds") }),
+				record("crds", id("root"), "c"), record("other", id("root"), "o")}},
+			`delete other: o of 1 left
+keep c of crds, tracked: Kustomization "flux-system/apps", which needed it before, has not succeeded
+keep i of infra, tracked: Kustomization "flux-system/apps", which needed it before, has not succeeded
+after other: (record deleted)
+after root:
+`},
+		{"what left Git goes when what needed it has succeeded, or was not to run", Input{
+			Nodes: []Node{node("root"), node("apps", "a"), with(node("idle", "x"), func(n *Node) { n.Succeeded, n.Idle = false, true })},
+			Records: []*inventory.Record{
+				rec(record("apps", id("root"), "a"), func(r *inventory.Record) { r.DependsOn = ids("infra") }),
+				rec(record("idle", id("root"), "x"), func(r *inventory.Record) { r.DependsOn = ids("infra") }),
+				record("infra", id("root"), "i")}},
+			`delete infra: i of 1 left
+after apps: a
+after infra: (record deleted)
+after root:
+`},
 		{"S5.9 S5.22 a Kustomization that is marked left Git, its own child with it", Input{
 			Nodes: []Node{node("root")},
 			Records: []*inventory.Record{

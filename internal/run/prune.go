@@ -16,7 +16,7 @@ func (r *run) candidatesFor(succeeded func(*node) bool) (*prune.Plan, error) {
 	for _, n := range r.sorted() {
 		input.Nodes = append(input.Nodes, prune.Node{
 			ID: n.ID, Parent: n.Parent, DependsOn: n.Dependencies(),
-			Desired: n.desiredEntries(), Unbuilt: !n.built && !n.Spec.Suspend, Succeeded: succeeded(n),
+			Desired: n.desiredEntries(), Unbuilt: !n.built && !n.Spec.Suspend, Succeeded: succeeded(n), Idle: n.excluded || n.Spec.Suspend,
 			Prune: n.Spec.Prune, ServiceAccount: n.Spec.ServiceAccountName, Timeout: n.Timeout(),
 		})
 	}

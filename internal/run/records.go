@@ -30,7 +30,7 @@ const intentGrace = 2 * time.Second
 // that it is about to have. A record that says so already is not written.
 func (r *run) intend(ctx context.Context, n *node) error {
 	if n.recorded() && n.attempts == 1 {
-		n.record.SetSpec(n.Kustomization)
+		r.respec(n.record, n.Kustomization)
 		return nil
 	}
 	if failures := r.begin(ctx); len(failures) > 0 {
@@ -38,7 +38,7 @@ func (r *run) intend(ctx context.Context, n *node) error {
 	}
 	record := n.record
 	before := record.Clone()
-	record.SetSpec(n.Kustomization)
+	r.respec(record, n.Kustomization)
 	record.Entries = inventory.Union(record.Entries, n.desiredEntries())
 	record.Result = inventory.Applying
 	// A write that is torn leaves a record that this run cannot write again.
@@ -49,6 +49,20 @@ func (r *run) intend(ctx context.Context, n *node) error {
 		return err
 	}
 	return nil
+}
+
+// respec gives a record what the manifest says. What the Kustomization depended on
+// before and has left Git stays among its dependencies until it is ready: what it still
+// runs may need that. It reports whether the manifest says anything else.
+func (r *run) respec(record *inventory.Record, k *flux.Kustomization) bool {
+	before := record.DependsOn
+	changed := record.SetSpec(k)
+	for _, dep := range before {
+		if !slices.Contains(record.DependsOn, dep) && r.nodes.get(dep) == nil {
+			record.DependsOn = append(slices.Clone(record.DependsOn), dep)
+		}
+	}
+	return changed
 }
 
 // recorded says whether a node's turn touches nothing that its record does not
@@ -162,7 +176,7 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 		switch {
 		case narrowed[n.ID.String()] || n.record == nil || n.excluded:
 		case n.started.IsZero():
-			if r.delivered(n) && n.record.Stored() && n.record.SetSpec(n.Kustomization) {
+			if r.delivered(n) && n.record.Stored() && r.respec(n.record, n.Kustomization) {
 				write(n.record)
 			}
 		case n.record.Stored() || len(n.record.Entries) > 0:
@@ -217,7 +231,10 @@ func (r *run) conclude(record *inventory.Record, n *node, at time.Time) {
 	if !ok {
 		return
 	}
-	record.SetSpec(n.Kustomization)
+	r.respec(record, n.Kustomization)
+	if end.Result == event.Ready {
+		record.SetSpec(n.Kustomization)
+	}
 	if result, ok := nodeResults[end.Result]; ok {
 		record.Result = result
 	}
