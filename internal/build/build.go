@@ -97,9 +97,16 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 		}
 		o = outcome{result, err}
 	}()
+	watched, end := context.WithCancel(ctx)
+	defer end()
 	select {
 	case o := <-done:
 		return o.result, o.err
+	case <-exhausted(watched, maxMemory):
+		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line,
+			Err: fmt.Errorf("build stopped: it needs more memory than %s", mebibytes(int64(maxMemory))),
+			Remedy: "look for what multiplies in it: overlays of overlays, long prefixes, replacements that repeat what they replace; " +
+				"if it is really that large, allow more by the environment variable GOMEMLIMIT"}
 	case <-ctx.Done():
 		return stopped("build stopped")
 	}
@@ -130,12 +137,16 @@ type builder struct {
 	alone        bool
 	customSchema bool
 	silenced     func()
-	notices      []Notice
+
+	// floors is how many bases stand on each other above a folder, at most, as
+	// far as kustomize has come (limits.go).
+	floors  map[string]int
+	notices []Notice
 }
 
 func newBuilder(tree fs.FS, k *flux.Kustomization, options Options) *builder {
 	asked := newRecorder(tree)
-	return &builder{k: shape(k), source: tree, asked: asked, tree: newOverlay(asked.record(), !options.NoRemoteBases), options: options}
+	return &builder{k: shape(k), source: tree, asked: asked, tree: newOverlay(asked.record(), !options.NoRemoteBases), options: options, floors: map[string]int{}}
 }
 
 func (b *builder) build() (result Result, err error) {
@@ -144,7 +155,9 @@ func (b *builder) build() (result Result, err error) {
 		if _, ok := r.(needsToBeAlone); ok {
 			panic(r)
 		}
-		if r != nil {
+		if limit, ok := r.(*tooMuch); ok {
+			err = b.beyond(limit)
+		} else if r != nil {
 			err = b.problem(fmt.Errorf("recovered from kustomize build panic: %v", r))
 		}
 	}()
@@ -179,6 +192,20 @@ func (b *builder) build() (result Result, err error) {
 	return Result{Objects: objects, Files: b.tree.files(), Notices: slices.Compact(b.notices)}, nil
 }
 
+// beyond is the problem of a limit that is passed.
+func (b *builder) beyond(limit *tooMuch) *flux.Problem {
+	e := b.problem(limit.err)
+	e.Remedy = limit.remedy
+	switch {
+	case limit.file == "":
+	case limit.file == b.file && b.generated:
+		e.File, e.Line = b.k.File, b.k.Line
+	default:
+		e.File, e.Line = limit.file, 0
+	}
+	return e
+}
+
 // problem makes an *flux.Problem of this build, placed at the kustomization file or,
 // if that was generated, where the Kustomization is declared.
 func (b *builder) problem(err error) *flux.Problem {
@@ -197,7 +224,8 @@ func (b *builder) run() (objects []flux.Object, err error) {
 		for _, line := range said(panicked != nil) {
 			b.notices = append(b.notices, Notice{Code: "kustomize", File: b.file, Text: oneLine(line)})
 		}
-		if _, ok := panicked.(needsToBeAlone); ok {
+		switch panicked.(type) {
+		case needsToBeAlone, *tooMuch:
 			panic(panicked)
 		}
 		if panicked != nil {

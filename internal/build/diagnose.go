@@ -286,7 +286,7 @@ func (v *visitor) folder(dir string) {
 	v.seen[dir] = true
 	for _, name := range kustomizationFiles {
 		file := path.Join(dir, name)
-		data, err := fs.ReadFile(v.b.tree.tree, file)
+		data, err := v.b.tree.glance(file)
 		if err != nil {
 			continue
 		}
@@ -368,7 +368,7 @@ func (v *visitor) manifest(file string, resource bool) {
 	if ext != ".yaml" && ext != ".yml" && !resource {
 		return
 	}
-	data, err := fs.ReadFile(v.b.tree.tree, file)
+	data, err := v.b.tree.glance(file)
 	if err != nil {
 		v.add(file, 0, "", "%w", err)
 		return

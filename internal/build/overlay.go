@@ -34,9 +34,11 @@ type overlay struct {
 	started time.Time
 	written map[string][]byte
 	content map[string][]byte
+	weights map[string]int // of content: values
+	meter   meter
 	// onRead is told what kustomize is about to read: the path in the tree, or
-	// nothing for a file of a clone, and the file's own name.
-	onRead func(name, base string, data []byte)
+	// nothing for a file of a clone, and where kustomize sees the file.
+	onRead func(name, at string, data []byte)
 }
 
 func newOverlay(tree fs.FS, clones bool) *overlay {
@@ -48,6 +50,7 @@ func newOverlay(tree fs.FS, clones bool) *overlay {
 		started: time.Now(),
 		written: map[string][]byte{},
 		content: map[string][]byte{},
+		weights: map[string]int{},
 	}
 }
 
@@ -175,41 +178,99 @@ func (o *overlay) ReadFile(name string) ([]byte, error) {
 		if !o.clone(name) {
 			return nil, outside("open", name)
 		}
-		data, err := filesys.MakeFsOnDisk().ReadFile(name)
+		data, err := o.readClone(name)
 		if err == nil && o.onRead != nil {
-			o.onRead("", filepath.Base(name), data)
+			o.onRead("", filepath.Clean(name), data)
 		}
 		return data, err
 	}
 	return o.read(rel)
 }
 
+// readClone reads a file of a clone.
+func (o *overlay) readClone(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := sized(info); err != nil {
+		refuse("", err.remedy, "%s of a remote base: %w", filepath.Base(name), err)
+	}
+	data, err := filesys.MakeFsOnDisk().ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	values, err := weigh(data)
+	if err != nil {
+		refuse("", "use another base", "%s of a remote base: %w", filepath.Base(name), err)
+	}
+	o.meter.read(len(data), values)
+	return data, nil
+}
+
 // read returns a file of the tree, as the overlay has it.
 func (o *overlay) read(rel string) ([]byte, error) {
 	data, ok := o.written[rel]
 	if !ok {
-		info, err := o.stat(rel)
-		if err != nil {
-			return nil, plain(err, rel)
-		}
-		if info.IsDir() {
-			return nil, fmt.Errorf("read %s: is a directory", rel)
-		}
-		if data, ok = o.content[rel]; !ok {
-			if data, err = fs.ReadFile(o.tree, rel); err != nil {
-				return nil, plain(err, rel)
-			}
-			if err := checkAliases(data); err != nil {
-				return nil, fmt.Errorf("%s: %w", rel, err)
-			}
-			o.content[rel] = data
+		var err error
+		if data, err = o.original(rel); err != nil {
+			return nil, err
 		}
 	}
 	if o.onRead != nil {
-		o.onRead(rel, path.Base(rel), data)
+		o.onRead(rel, path.Join(mount, rel), data)
 	}
 	// Kustomize owns what it is given.
 	return bytes.Clone(data), nil
+}
+
+// original returns a file as the tree has it. The bytes are the overlay's.
+func (o *overlay) original(rel string) ([]byte, error) {
+	if data, ok := o.content[rel]; ok {
+		o.meter.read(len(data), o.weights[rel])
+		return data, nil
+	}
+	data, values, err := o.fetch(rel)
+	if limit := (*tooMuch)(nil); errors.As(err, &limit) {
+		panic(limit)
+	}
+	if err != nil {
+		return nil, err
+	}
+	o.meter.read(len(data), values)
+	o.content[rel], o.weights[rel] = data, values
+	return data, nil
+}
+
+// glance is original for who only looks at it: it does not count as read.
+func (o *overlay) glance(rel string) ([]byte, error) {
+	if data, ok := o.content[rel]; ok {
+		return data, nil
+	}
+	data, _, err := o.fetch(rel)
+	return data, err
+}
+
+// fetch reads a file that is within the limits of one; else the error is *tooMuch.
+func (o *overlay) fetch(rel string) (data []byte, values int, err error) {
+	info, err := o.stat(rel)
+	if err != nil {
+		return nil, 0, plain(err, rel)
+	}
+	if info.IsDir() {
+		return nil, 0, fmt.Errorf("read %s: is a directory", rel)
+	}
+	if err := sized(info); err != nil {
+		err.file = rel
+		return nil, 0, err
+	}
+	if data, err = fs.ReadFile(o.tree, rel); err != nil {
+		return nil, 0, plain(err, rel)
+	}
+	if values, err = weigh(data); err != nil {
+		return nil, 0, &tooMuch{file: rel, err: err, remedy: "divide the file, or leave it out of the build"}
+	}
+	return data, values, nil
 }
 
 // files returns the names of the files of the tree that were read, sorted.

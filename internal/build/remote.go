@@ -2,7 +2,6 @@ package build
 
 import (
 	"fmt"
-	"io/fs"
 	"net/url"
 	"path"
 	"regexp"
@@ -57,7 +56,7 @@ func (r *remotes) folder(dir string) {
 	r.seen[dir] = true
 	for _, name := range kustomizationFiles {
 		file := path.Join(dir, name)
-		data, err := fs.ReadFile(r.b.tree.tree, file)
+		data, err := r.b.tree.glance(file)
 		if err != nil {
 			continue
 		}
@@ -76,7 +75,7 @@ func (r *remotes) folder(dir string) {
 					r.plugins(dir, file, field, []byte(n.Value), n.Line)
 				} else if local := r.name(dir, file, field, n); local != "" {
 					r.folder(local)
-					if data, err := fs.ReadFile(r.b.tree.tree, local); err == nil {
+					if data, err := r.b.tree.glance(local); err == nil {
 						r.plugins(dir, local, field, data, 0)
 					}
 				}
@@ -171,4 +170,28 @@ func redacted(name string) string {
 		return u.Redacted()
 	}
 	return name
+}
+
+// permitted refuses what is no remote base, though git would fetch it: a folder of
+// the machine, and a name that git would take for an option, such as one that says
+// which program to run. It sees what remote bases name as well.
+func (b *builder) permitted(file, field, entry string) {
+	name := entry
+	if len(name) >= 5 && strings.EqualFold(name[:5], "git::") {
+		name = name[5:]
+	}
+	if len(name) >= 7 && strings.EqualFold(name[:7], "file://") {
+		refuse(file, "a build can only read files of its own repository: copy it into the repository",
+			"%s: %q is a place on the machine that builds", field, entry)
+	}
+	_, query, _ := strings.Cut(name, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return // then kustomize does not read it either
+	}
+	for _, key := range []string{"ref", "version"} {
+		if strings.HasPrefix(values.Get(key), "-") {
+			refuse(file, "name a branch, a tag or a commit", "%s: %q: the %s is no name that Git admits", field, redacted(entry), key)
+		}
+	}
 }

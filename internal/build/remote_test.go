@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/build"
 	"github.com/sluicerun/sluice/internal/flux"
+	"github.com/sluicerun/sluice/internal/gittest"
 )
 
 func remote(resource string) fstest.MapFS {
@@ -75,26 +75,11 @@ func TestRemoteFileThatHangs(t *testing.T) {
 // folder of the disk, read there, and removed.
 func TestRemoteRepository(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
-	repo := t.TempDir()
-	write := func(name, text string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(repo, name), []byte(text), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("kustomization.yaml", "resources: [b.yaml]\n")
-	write("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n")
-	for _, args := range [][]string{
-		{"init", "-q", "-b", "main"},
-		{"add", "."},
-		{"-c", "user.name=t", "-c", "user.email=t@example.com", "commit", "-q", "-m", "base"},
-	} {
-		cmd := exec.Command("git", append([]string{"-C", repo}, args...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("git %v: %v: %s", args, err, out)
-		}
-	}
-	result, err := build.Build(context.Background(), remote("file://"+repo+"?ref=main"), parse(t, []byte("spec: {path: app}")), build.Options{})
+	repo := gittest.New(t, "")
+	repo.Commit("base", gittest.File("kustomization.yaml", "resources: [b.yaml]\n"),
+		gittest.File("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"))
+	url := gittest.Serve(t, repo, gittest.HTTP{}).URL + "/.git"
+	result, err := build.Build(context.Background(), remote(url+"?ref=main"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +90,7 @@ func TestRemoteRepository(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	_, err = build.Build(context.Background(), remote("file://"+repo+"?ref=none"), parse(t, []byte("spec: {path: app}")), build.Options{})
+	_, err = build.Build(context.Background(), remote(url+"?ref=none"), parse(t, []byte("spec: {path: app}")), build.Options{})
 	if err == nil || !strings.Contains(err.Error(), "app/kustomization.yaml") || !strings.Contains(err.Error(), "none") {
 		t.Errorf("error %v", err)
 	}
@@ -240,5 +225,33 @@ func TestRemoteSchema(t *testing.T) {
 	}
 	if a, b := render(t, after, nil), render(t, want, nil); string(a[0].Data) == string(b[0].Data) {
 		t.Error("the schema is still there")
+	}
+}
+
+// TestRemoteBaseOfTheMachine: what git would fetch from the machine's own disk, or
+// take for an option that names a program to run, is refused before git is
+// asked, also if a remote base names it.
+func TestRemoteBaseOfTheMachine(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	repo, far := gittest.New(t, ""), gittest.New(t, "")
+	repo.Commit("base", gittest.File("kustomization.yaml", "resources: [b.yaml]\n"),
+		gittest.File("b.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: b}\n"))
+	far.Commit("base", gittest.File("kustomization.yaml", "resources: ['"+repo.FileURL()+"']\n"))
+	server := gittest.Serve(t, far, gittest.HTTP{})
+	trace := filepath.Join(t.TempDir(), "run")
+	for name, tc := range map[string]struct{ base, want string }{
+		"folder":           {repo.FileURL(), "is a place on the machine"},
+		"folder, forced":   {"GIT::FILE://" + repo.Dir, "is a place on the machine"},
+		"option":           {server.URL + "/.git?ref=--upload-pack=touch+" + trace, "the ref is no name that Git admits"},
+		"option, encoded":  {server.URL + "/.git?version=%2d-upload-pack=touch+" + trace, "the version is no name that Git admits"},
+		"of a remote base": {server.URL + "/.git", "is a place on the machine"},
+	} {
+		_, err := build.Build(t.Context(), remote(tc.base), parse(t, []byte("spec: {path: app}")), build.Options{})
+		if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "app/kustomization.yaml") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := os.Stat(trace); err == nil {
+		t.Error("a program that the repository names was run")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log"
 	"os"
+	"path"
 	"regexp"
 	"runtime"
 	"slices"
@@ -109,19 +110,20 @@ func (b *builder) listen() func(panicked bool) []string {
 var comparing = regexp.MustCompile(`(?s)(label|annotation)selector["']?\s*:[ \t]*[^\s{#].*[<>]`)
 
 // inspect sees every file before kustomize does. It notes the deprecated fields
-// of kustomization files, and finds out whether the build has to be alone. name
-// is empty for a file of a remote base.
-func (b *builder) inspect(name, base string, data []byte) {
+// of kustomization files, refuses what must not be built, and finds out whether the
+// build has to be alone. name is empty for a file of a remote base.
+func (b *builder) inspect(name, at string, data []byte) {
 	if lower := bytes.ToLower(data); bytes.Contains(lower, []byte("git::")) || bytes.Contains(lower, []byte("selector")) && comparing.Match(lower) {
 		b.needAlone() // it may log
 	}
-	if !slices.Contains(kustomizationFiles, base) {
+	if !slices.Contains(kustomizationFiles, path.Base(at)) {
 		return
 	}
 	var k kustypes.Kustomization
 	if err := k.Unmarshal(data); err != nil {
 		return // kustomize reports it itself
 	}
+	b.embedded(name, path.Dir(at), &k)
 	if len(k.OpenAPI) > 0 {
 		b.needAlone()
 		b.customSchema = true

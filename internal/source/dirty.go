@@ -1,6 +1,8 @@
 package source
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -23,13 +25,12 @@ const (
 // dirty lists the tracked files whose index entry or work tree file differs from HEAD's tree. Anything that cannot be known
 // cheaply or surely is left out: the list serves a friendly remark, nothing is decided by it.
 func (r *localRepo) dirty(tree *treeFS) []string {
-	f, err := os.Open(filepath.Join(r.gitDir, "index"))
-	if err != nil {
+	text, err := readFile(filepath.Join(r.gitDir, "index"), maxPacked)
+	if err != nil || len(text) < 12 || binary.BigEndian.Uint32(text[8:]) > dirtyFiles {
 		return nil
 	}
-	defer f.Close()
 	var idx index.Index
-	if err := index.NewDecoder(f).Decode(&idx); err != nil || len(idx.Entries) > dirtyFiles {
+	if err := index.NewDecoder(bytes.NewReader(text)).Decode(&idx); err != nil || len(idx.Entries) > dirtyFiles {
 		return nil // of a version or with an extension that go-git does not read
 	}
 	converts := r.convertsContent(tree)
@@ -59,10 +60,14 @@ func (r *localRepo) dirty(tree *treeFS) []string {
 		if err != nil || info.ModTime().Equal(e.ModifiedAt) && uint32(info.Size()) == e.Size || converts {
 			continue
 		}
+		if !info.Mode().IsRegular() {
+			changed = append(changed, e.Name) // a link or a folder in its place
+			continue
+		}
 		if reads++; reads > dirtyReads {
 			continue
 		}
-		text, err := os.ReadFile(name)
+		text, err := readFile(name, maxObject)
 		if err == nil && plumbing.ComputeHash(plumbing.BlobObject, text) != e.Hash {
 			changed = append(changed, e.Name)
 		}

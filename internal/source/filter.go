@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
 )
@@ -56,6 +57,8 @@ type view struct {
 	// below remembers of ignored folders whether something below them is
 	// in the view: path to bool.
 	below sync.Map
+	// looks counts the folders that holds has listed.
+	looks atomic.Int64
 	// ignored, if set, is told which names were asked for in vain.
 	ignored func(name, reason string)
 
@@ -169,6 +172,9 @@ func (v *view) holds(folder string) (bool, error) {
 	}
 	if known, ok := v.below.Load(folder); ok {
 		return known.(bool), nil
+	}
+	if v.looks.Add(1) > maxLooks {
+		return false, fmt.Errorf("more than %d ignored folders would have to be looked through for what a pattern with ! brings back", maxLooks)
 	}
 	entries, err := listing(v.tree, folder)
 	if err != nil {

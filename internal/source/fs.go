@@ -250,6 +250,9 @@ func (t *treeFS) loadEntry(in *entry, te object.TreeEntry) error {
 		return fmt.Errorf("the tree %s is malformed: it holds the name %q", in.dir.hash, te.Name)
 	}
 	made := &entry{tree: t, name: te.Name, path: path.Join(in.path, te.Name), hash: te.Hash}
+	if len(made.path) > maxPath {
+		return fmt.Errorf("the path %q… has %d bytes; no checkout holds one of more than %d", made.path[:60], len(made.path), maxPath)
+	}
 	switch te.Mode {
 	case filemode.Dir:
 		made.mode, made.dir = modeFolder, &folder{hash: te.Hash}

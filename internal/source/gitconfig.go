@@ -1,6 +1,7 @@
 package source
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -48,13 +49,12 @@ func (r *localRepo) remoteURL() string {
 }
 
 func readConfigFile(name string) (*config.Config, error) {
-	f, err := os.Open(name)
+	text, err := readFile(name, maxConfig)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	c := config.New()
-	return c, config.NewDecoder(f).Decode(c)
+	return c, config.NewDecoder(bytes.NewReader(text)).Decode(c)
 }
 
 // authorization is the header that CI checkouts leave for later fetches, or empty: in the repository's configuration, or in

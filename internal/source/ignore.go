@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/go-git/go-git/v5/plumbing"
+	"github.com/go-git/go-git/v5/plumbing/filemode"
 	"github.com/go-git/go-git/v5/plumbing/format/gitignore"
 )
 
@@ -83,13 +85,26 @@ func (r *rule) revives() bool { return strings.HasPrefix(r.text, "!") }
 // ignoreRules collects the patterns of a tree's .sourceignore files.
 func ignoreRules(tree fs.FS) ([]rule, error) {
 	var rules []rule
+	files := 0
+	within := func(string) (bool, error) { return true, nil }
+	if t, ok := tree.(*treeFS); ok {
+		within = t.ignoreFiles()
+	}
 	var collect func(folder string, domain []string) error
 	collect = func(folder string, domain []string) error {
-		more, err := folderRules(tree, folder, domain)
+		if some, err := within(folder); err != nil || !some {
+			return err
+		}
+		more, read, err := folderRules(tree, folder, domain)
 		if err != nil {
 			return err
 		}
-		rules = append(rules, more...)
+		if read {
+			files++
+		}
+		if rules = append(rules, more...); len(rules) > maxRules || files > maxIgnoreFiles {
+			return fmt.Errorf("the repository holds more than %d %s files, or more than %d patterns in them", maxIgnoreFiles, ignoreFile, maxRules)
+		}
 		entries, err := listing(tree, folder)
 		if err != nil {
 			return fmt.Errorf("looking for %s files: %w", ignoreFile, err)
@@ -107,25 +122,72 @@ func ignoreRules(tree fs.FS) ([]rule, error) {
 	return rules, collect(".", nil)
 }
 
+// ignoreFiles returns a function that says whether a folder or one below it has a
+// .sourceignore, or something of that name. Trees are told apart by their hashes,
+// each is read once: a commit may hold the same one at more places than could be
+// walked to.
+func (t *treeFS) ignoreFiles() func(folder string) (bool, error) {
+	known := map[plumbing.Hash]bool{}
+	var look func(hash plumbing.Hash, depth int) (bool, error)
+	look = func(hash plumbing.Hash, depth int) (bool, error) {
+		if some, ok := known[hash]; ok {
+			return some, nil
+		}
+		if depth > maxPath/2 {
+			return false, fmt.Errorf("folders lie more than %d deep in each other", maxPath/2)
+		}
+		entries, err := t.objects.tree(hash)
+		if err != nil {
+			return false, explainMissing(err)
+		}
+		some := false
+		for _, e := range entries {
+			some = some || e.Name == ignoreFile
+			if e.Mode != filemode.Dir || e.Name == ".git" {
+				continue
+			}
+			below, err := look(e.Hash, depth+1)
+			if err != nil {
+				return false, err
+			}
+			some = some || below
+		}
+		known[hash] = some
+		return some, nil
+	}
+	return func(name string) (bool, error) {
+		e, err := t.find("look", name, func(*folder) {})
+		if err != nil {
+			return false, err
+		}
+		some, err := look(e.dir.hash, 0)
+		if err != nil {
+			return false, fmt.Errorf("looking for %s files: %w", ignoreFile, err)
+		}
+		return some, nil
+	}
+}
+
 // folderRules reads a folder's own .sourceignore. Other than everything else
 // it may be a symbolic link: Flux reads it in a checkout, before links are
 // dropped.
-func folderRules(tree fs.FS, folder string, domain []string) ([]rule, error) {
+func folderRules(tree fs.FS, folder string, domain []string) (rules []rule, read bool, err error) {
 	name := path.Join(folder, ignoreFile)
-	read := fs.ReadFile
+	open := fs.ReadFile
 	if t, ok := tree.(*treeFS); ok {
-		read = func(_ fs.FS, name string) ([]byte, error) { return t.readThrough(name) }
+		open = func(_ fs.FS, name string) ([]byte, error) { return t.readThrough(name) }
 	} else if info, err := fs.Stat(tree, name); err == nil && info.IsDir() {
-		return nil, nil // a folder holds no patterns, whatever its name
+		return nil, false, nil // a folder holds no patterns, whatever its name
 	}
-	data, err := read(tree, name)
+	data, err := open(tree, name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return nil, false, nil
 	case err != nil:
-		return nil, fmt.Errorf("reading patterns: %w", err)
+		return nil, false, fmt.Errorf("reading patterns: %w", err)
 	}
-	return readRules(name, strings.NewReader(string(data)), domain)
+	rules, err = readRules(name, strings.NewReader(string(data)), domain)
+	return rules, true, err
 }
 
 // listing lists a folder without its being looked at: links that are only

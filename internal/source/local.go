@@ -77,7 +77,7 @@ func repoAt(dir string) (*localRepo, error) {
 
 // linkedRepo follows a .git file, which linked work trees and submodules have.
 func linkedRepo(dir, dot string) (*localRepo, error) {
-	text, err := os.ReadFile(dot)
+	text, err := readFile(dot, maxReference)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func gitFolder(dir string) (*localRepo, error) {
 		return nil, nil
 	}
 	r := &localRepo{gitDir: dir, commonDir: dir}
-	text, err := os.ReadFile(filepath.Join(dir, "commondir"))
+	text, err := readFile(filepath.Join(dir, "commondir"), maxReference)
 	if err == nil {
 		r.commonDir = strings.TrimSpace(string(text))
 		if !filepath.IsAbs(r.commonDir) {

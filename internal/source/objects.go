@@ -1,7 +1,6 @@
 package source
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -47,17 +46,15 @@ func (o *objects) add(gitDir string, seen map[string]bool) error {
 	seen[gitDir] = true
 	o.stores = append(o.stores, openStore(gitDir))
 	folder := filepath.Join(gitDir, "objects")
-	f, err := os.Open(filepath.Join(folder, "info", "alternates"))
+	text, err := readFile(filepath.Join(folder, "info", "alternates"), maxConfig)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		other := lines.Text()
+	for other := range strings.Lines(string(text)) {
+		other = strings.TrimRight(other, "\r\n")
 		if other == "" || strings.HasPrefix(other, "#") {
 			continue
 		}
@@ -71,14 +68,14 @@ func (o *objects) add(gitDir string, seen map[string]bool) error {
 			return err
 		}
 	}
-	return lines.Err()
+	return nil
 }
 
 // openStore opens one object folder. go-git's ExclusiveAccess, which would spare a look at the disk per object, does not go
 // with its HasEncodedObject: that then finds no packed object.
 func openStore(gitDir string) *filesystem.ObjectStorage {
 	return filesystem.NewObjectStorageWithOptions(
-		dotgit.New(osfs.New(gitDir)), cache.NewObjectLRU(objectCacheSize), filesystem.Options{KeepDescriptors: true})
+		dotgit.New(osfs.New(gitDir)), cache.NewObjectLRU(objectCacheSize), filesystem.Options{KeepDescriptors: true, LargeObjectThreshold: maxObject})
 }
 
 // get reads an object. The error wraps errObjectMissing when it is nowhere.
@@ -101,6 +98,12 @@ func (o *objects) locked(kind plumbing.ObjectType, hash plumbing.Hash) (plumbing
 		found, err := store.EncodedObject(plumbing.AnyObject, hash)
 		if err != nil {
 			return nil, fmt.Errorf("reading object %s: %w", hash, err)
+		}
+		if found.Size() > maxObject {
+			return nil, fmt.Errorf("%s %s: %w", found.Type(), hash, &sizeError{found.Size()})
+		}
+		if found.Size() < 0 {
+			return nil, fmt.Errorf("%s %s is malformed: it says that its size is %d", found.Type(), hash, found.Size())
 		}
 		if kind != plumbing.AnyObject && found.Type() != kind {
 			return nil, fmt.Errorf("object %s is a %s, not a %s", hash, found.Type(), kind)

@@ -49,7 +49,7 @@ func (r *localRepo) references() (*references, error) {
 // packedReferences reads the file packed-refs: "<hash> <name>", and "^<hash>" for what the annotated tag above it stands for.
 // Loose references override packed ones.
 func (r *localRepo) packedReferences(refs *references) error {
-	text, err := os.ReadFile(filepath.Join(r.commonDir, "packed-refs"))
+	text, err := readFile(filepath.Join(r.commonDir, "packed-refs"), maxPacked)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -104,7 +104,7 @@ func (r *localRepo) looseReferences(refs *references) (map[string]string, error)
 
 // readReference reads one file: a hash, or "ref: " and a name.
 func readReference(name string) (hash plumbing.Hash, target string, ok bool) {
-	text, err := os.ReadFile(name)
+	text, err := readFile(name, maxReference)
 	if err != nil {
 		return hash, "", false
 	}

@@ -33,7 +33,7 @@ func TestAliases(t *testing.T) {
 		"does not parse":   {content: "a: &a {\nb: *a"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := checkAliases([]byte(tc.content)); (err != nil) != tc.refused {
+			if err := Weigh([]byte(tc.content)); (err != nil) != tc.refused {
 				t.Errorf("error %v", err)
 			}
 		})
