@@ -32,6 +32,9 @@ const (
 	// an overlay of two overlays of the same base reads that base twice, and
 	// thirty floors of this more than there is time for.
 	maxReads = 100_000
+	// maxEntries is how many files and folders lie below the folder of a build
+	// without a kustomization file. Git can hold the same folder at many places.
+	maxEntries = 200_000
 	// maxNodes is how many values a YAML file may hold, each alias counted as
 	// what it stands for, and maxBuild how many all files of a build may. The
 	// largest manifests there are have some 100,000. Each costs about 1 KB of

@@ -14,12 +14,24 @@ import (
 // maxNear is how many candidates a message names.
 const maxNear = 3
 
+// maxCompared is how long a name may be to be compared letter by letter.
+const maxCompared = 300
+
+func abs(n int) int { return max(n, -n) }
+
+// maxSeen is how many files and folders are looked at for them.
+const maxSeen = 50_000
+
 // nearFolders returns folders of the tree, quoted, that a missing path may
 // have meant.
 func (b *builder) nearFolders(missing string) []string {
 	var folders []string
+	seen := 0
 	// What cannot be read is no candidate.
 	_ = fs.WalkDir(b.tree.tree, ".", func(name string, e fs.DirEntry, err error) error {
+		if seen++; seen > maxSeen {
+			return fs.SkipAll
+		}
 		if err != nil {
 			return fs.SkipDir
 		}
@@ -49,9 +61,13 @@ func nearest(missing string, names []string) []string {
 	}
 	var near []candidate
 	for _, n := range names {
-		d := smetrics.WagnerFischer(missing, n, 1, 1, 1)
+		few := max(2, len(missing)/4)
+		d := few + 1
+		if len(missing) <= maxCompared && abs(len(n)-len(missing)) <= few {
+			d = smetrics.WagnerFischer(missing, n, 1, 1, 1)
+		}
 		switch {
-		case d <= max(2, len(missing)/4):
+		case d <= few:
 		case path.Base(n) == path.Base(missing):
 			d = len(missing)
 		default:

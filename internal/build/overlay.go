@@ -367,7 +367,11 @@ func (o *overlay) Walk(name string, walk filepath.WalkFunc) error {
 	if _, err := o.stat(rel); err != nil { // WalkDir would follow links
 		return plain(err, rel)
 	}
+	seen := 0
 	return fs.WalkDir(o.tree, rel, func(p string, e fs.DirEntry, err error) error {
+		if seen++; seen > maxEntries {
+			refuse("", "name the manifests in a kustomization.yaml, or correct spec.path", "%q holds more than %d files and folders", rel, maxEntries)
+		}
 		if err != nil {
 			return walk(path.Join(mount, p), nil, err)
 		}

@@ -127,11 +127,28 @@ type overview struct {
 // kustomizationFiles are the names of kustomization files (S2.1).
 var kustomizationFiles = []string{"kustomization.yaml", "kustomization.yml", "Kustomization"}
 
+// What a repository may hold for entry folders to be proposed: who has more, or
+// says to have it by a few folders that hold the same ones many times, names the
+// folder.
+const (
+	maxEntries      = 500_000 // files and folders
+	maxKnown        = 10_000  // folders with a kustomization file, and manifests
+	maxManifest     = 2 << 20 // bytes of a file; larger ones hold something else
+	tooManyToSearch = "the repository is too large to be searched for entry folders: it holds more than %d %s"
+)
+
 func survey(tree fs.FS) (*overview, error) {
 	m := &overview{references: map[string][]string{}, held: map[string][]int{}}
+	seen := 0
 	err := fs.WalkDir(tree, ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return fmt.Errorf("looking for Kustomizations: %w", err)
+		}
+		if seen++; seen > maxEntries {
+			return fmt.Errorf(tooManyToSearch, maxEntries, "files and folders")
+		}
+		if len(m.references)+len(m.manifests) > maxKnown {
+			return fmt.Errorf(tooManyToSearch, maxKnown, "Kustomizations and kustomization files")
 		}
 		if e.IsDir() {
 			if e.Name() == ".git" {
@@ -142,6 +159,13 @@ func survey(tree fs.FS) (*overview, error) {
 		ext := path.Ext(name)
 		kustomization := slices.Contains(kustomizationFiles, e.Name())
 		if !e.Type().IsRegular() || ext != ".yaml" && ext != ".yml" && !kustomization {
+			return nil
+		}
+		info, err := e.Info()
+		if err != nil {
+			return fmt.Errorf("looking for Kustomizations: %w", err)
+		}
+		if info.Size() > maxManifest {
 			return nil
 		}
 		data, err := fs.ReadFile(tree, name)

@@ -19,6 +19,9 @@ var instead = map[string]string{
 
 // meant suggests the name that differs least, if one is near.
 func meant(name string, names []string) string {
+	if len(name) > 100 {
+		return "" // no field has such a name, nor one like it
+	}
 	best, least := "", max(2, len(name)/3)+1
 	for _, n := range names {
 		d := smetrics.WagnerFischer(strings.ToLower(name), strings.ToLower(n), 1, 1, 1)

@@ -40,6 +40,8 @@ type grown struct {
 	// blamed are sources that were found unusable: told once, however many
 	// Kustomizations use them.
 	blamed map[flux.Source]bool
+	// full is set when there were more Kustomizations than a run has.
+	full bool
 }
 
 // toolkitObject is an object of another of Flux's APIs, such as a HelmRelease:
@@ -71,6 +73,9 @@ func (r *run) grow(ctx context.Context) []event.Failure {
 	for len(pending) > 0 {
 		if ctx.Err() != nil {
 			return append(failures, interrupted(ctx))
+		}
+		if r.full {
+			break // what else there is may be without end
 		}
 		at, how := r.choose(ctx, pending)
 		n := pending[at]
@@ -270,12 +275,19 @@ func (r *run) fill(ctx context.Context, n *node, how resolution) (children []*no
 	}
 
 	for _, k := range found.Kustomizations {
-		if k.ID == n.ID {
-			continue // the root's own manifest
+		if ownManifest(n, k) {
+			continue
 		}
 		if other := r.nodes.get(k.ID); other != nil {
 			failures = append(failures, duplicate(k, other))
 			continue
+		}
+		if fail := r.overgrown(n, k); fail != nil {
+			if !r.full {
+				failures = append(failures, *fail)
+			}
+			r.full = true
+			break
 		}
 		k.Parent = n.ID
 		child := r.newNode(k)
@@ -386,7 +398,11 @@ func (r *run) discovered(n *node, found discover.Found) {
 
 // desired labels and normalises what is to be applied (S0.16).
 func (r *run) desired(ctx context.Context, n *node, found discover.Found) []event.Failure {
-	labelled, err := build.Label(n.Kustomization, slices.Concat(found.Objects, found.Toolkit))
+	all := slices.Concat(found.Objects, found.Toolkit)
+	if err := build.Sizes(n.Kustomization, all); err != nil {
+		return r.failuresOf(ctx, "build", n, err)
+	}
+	labelled, err := build.Label(n.Kustomization, all)
 	if err != nil {
 		return r.failuresOf(ctx, "build", n, err)
 	}

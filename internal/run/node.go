@@ -102,6 +102,12 @@ func (s *nodeSet) add(n *node) {
 	s.byID[n.ID] = n
 }
 
+func (s *nodeSet) len() int {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.byID)
+}
+
 // sorted returns the nodes by id, for loops that must not depend on a map.
 func (s *nodeSet) sorted() []*node {
 	s.mu.RLock()

@@ -1,6 +1,7 @@
 package substitute
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -51,8 +52,16 @@ func Apply(k *flux.Kustomization, objects []flux.Object, v Variables, opts Optio
 		if filled, ok := a.object(o); ok {
 			out[i], changed[i] = filled, true
 		}
+		if a.total > maxTotal {
+			a.fail(o, 0, limitRemedy, beyond("with it the objects become larger than %d MiB by the values that are filled in", maxTotal>>20))
+			return nil, nil, flux.JoinProblems(a.problems)
+		}
 	}
 	a.collisions(objects, out, changed)
+	if a.more > 0 {
+		a.problems = append(a.problems, &flux.Problem{Kustomization: a.k.ID, File: a.k.File, Line: a.k.Line,
+			Err: fmt.Errorf("variable substitution has %d more problems, which are not listed", a.more)})
+	}
 	if err := flux.JoinProblems(a.problems); err != nil {
 		return nil, nil, err
 	}
@@ -70,10 +79,16 @@ type application struct {
 	open     map[string]bool // left as they are
 	assumed  map[string]bool // of which the default was taken, though they may be set
 	problems []*flux.Problem
+	more     int // problems that are not in the list
+	total    int // bytes of all filled objects
 	notices  []Notice
 }
 
 func (a *application) fail(o flux.Object, line int, remedy string, err error) {
+	if len(a.problems) >= maxProblems {
+		a.more++
+		return
+	}
 	a.problems = append(a.problems, &flux.Problem{
 		Kustomization: a.k.ID, File: o.File, Line: line, Object: o.Ref().String(), Err: err, Remedy: remedy,
 	})
@@ -131,7 +146,16 @@ func (a *application) object(o flux.Object) (flux.Object, bool) {
 		o.Open = open
 		return o, len(open) > 0
 	}
+	a.total += len(e.text)
+	if err := tame(e.text); err != nil {
+		a.unparsable(o, string(text), err)
+		return o, false
+	}
 	filled, err := parseObject(e.text)
+	if limit := (*limitError)(nil); errors.As(err, &limit) {
+		a.unparsable(o, string(text), err)
+		return o, false
+	}
 	if err != nil {
 		a.invalid(o, string(text), e, err)
 		return o, false
@@ -162,6 +186,9 @@ func parseObject(text string) (o *unstructured.Unstructured, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(json) > maxObject {
+		return nil, beyond("after substitution it has more than %d MiB, which no API server takes", maxObject>>20)
+	}
 	o = &unstructured.Unstructured{}
 	if err := o.UnmarshalJSON(json); err != nil {
 		return nil, err
@@ -172,6 +199,10 @@ func parseObject(text string) (o *unstructured.Unstructured, err error) {
 // unparsable reports a text that the grammar does not admit (S3.40), with the
 // expression unless the object is a Secret.
 func (a *application) unparsable(o flux.Object, text string, err error) {
+	if limit := (*limitError)(nil); errors.As(err, &limit) {
+		a.fail(o, 0, limitRemedy, fmt.Errorf("variable substitution refused: %w", err))
+		return
+	}
 	_, expression := offending(text)
 	line := a.lines.text(o, expression)
 	what := fmt.Errorf("variable substitution failed: %w", err)

@@ -35,28 +35,39 @@ func expand(text string, vars map[string]Variable, strict bool) (e expansion, er
 			err = errSubstring
 		}
 	}()
+	if strings.Count(text, "${") > maxExpressions {
+		return expansion{}, beyond("it holds more than %d expressions", maxExpressions)
+	}
 	tree, err := parse.Parse(text)
 	if err != nil {
 		return expansion{}, err
 	}
+	if nested(tree.Root) > maxNested {
+		return expansion{}, beyond("its expressions lie more than %d deep in each other", maxNested)
+	}
 	seen := map[string]bool{}
 	missing := map[string]bool{}
-	cuts := false
+	cuts, most := false, len(text)
 	walk(tree.Root, func(f *parse.FuncNode) {
 		if !seen[f.Param] {
 			seen[f.Param], e.used = true, append(e.used, f.Param)
 		}
-		cuts = cuts || lengths(f)
+		value := vars[f.Param].Value
+		cuts = cuts || lengths(f) || replaces(f, value)
+		most += 3 * len(value) // a letter in upper case may have more bytes
 		if _, known := vars[f.Param]; !known && !hasDefault(f.Name) && !missing[f.Param] {
 			missing[f.Param], e.unknown = true, append(e.unknown, f.Param)
 		}
 	})
+	if len(e.used) > maxNames {
+		return expansion{}, beyond("it uses more than %d different variables", maxNames)
+	}
 	if strict && len(e.unknown) > 0 {
 		return e, nil
 	}
 	value := func(name string) string { return vars[name].Value }
-	if cuts {
-		e.text, err = evaluate(tree.Root, value)
+	if cuts || most > maxText {
+		e.text, err = (&evaluator{value: value}).evaluate(tree.Root)
 		return e, err
 	}
 	template, err := envsubst.Parse(text)
@@ -112,10 +123,14 @@ var validName = regexp.MustCompile(`^[_[:alpha:]][_[:alpha:][:digit:]]*$`)
 // itself, counted from 1, and its text from the "$" on, cut short; 0 if the
 // trouble spans lines.
 func offending(text string) (line int, expression string) {
+	parsed := 0
 	for i, l := range strings.Split(text, "\n") {
 		at := strings.Index(l, "${")
 		if at < 0 {
 			continue
+		}
+		if parsed += len(l) * strings.Count(l, "${"); parsed > maxProduced {
+			return 0, ""
 		}
 		for at >= 0 {
 			if _, err := parse.Parse(l[at:]); err == nil {

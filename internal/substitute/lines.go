@@ -12,8 +12,9 @@ import (
 // have got the text from elsewhere, a patch for example; then there is no
 // line.
 type finder struct {
-	tree  fs.FS
-	files map[string][]string
+	tree    fs.FS
+	files   map[string][]string
+	scanned int // bytes looked through
 }
 
 // variable returns the line of the first use of a variable, 0 if it is not in
@@ -51,6 +52,12 @@ func (f *finder) find(o flux.Object, match func(string) bool) int {
 			f.files = map[string][]string{}
 		}
 		f.files[o.File] = lines
+	}
+	for _, line := range lines {
+		f.scanned += len(line)
+	}
+	if f.scanned > maxScanned {
+		return 0
 	}
 	// With several documents in the file, the object's own comes first.
 	from := f.document(lines, o)

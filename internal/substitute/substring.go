@@ -16,24 +16,40 @@ func lengths(f *parse.FuncNode) bool { return f.Name == ":" && len(f.Args) == 2 
 // a negative length of a substring counts from the end, as in Flux's copy of
 // the library (S3.36); the library itself panics. Every other function is the
 // library's own.
-func evaluate(n parse.Node, value func(name string) string) (string, error) {
+func (e *evaluator) evaluate(n parse.Node) (string, error) {
 	var b strings.Builder
+	add := func(text string) error {
+		if err := e.made(len(text)); err != nil {
+			return err
+		}
+		if b.Len()+len(text) > maxText {
+			return e.made(maxText + 1)
+		}
+		b.WriteString(text)
+		return nil
+	}
 	for { // as in walk
 		switch node := n.(type) {
 		case *parse.TextNode:
-			b.WriteString(node.Value)
-			return b.String(), nil
+			err := add(node.Value)
+			return b.String(), err
 		case *parse.FuncNode:
 			var args []string
 			for _, arg := range node.Args {
-				text, err := evaluate(arg, value)
+				text, err := e.evaluate(arg)
 				if err != nil {
 					return "", err
 				}
 				args = append(args, text)
 			}
-			text, err := call(node, value(node.Param), args)
-			b.WriteString(text)
+			value := e.value(node.Param)
+			if err := e.affordable(node, value, args); err != nil {
+				return "", err
+			}
+			text, err := call(node, value, args)
+			if err == nil {
+				err = add(text)
+			}
 			return b.String(), err
 		case *parse.ListNode:
 			if len(node.Nodes) == 0 {
@@ -41,11 +57,13 @@ func evaluate(n parse.Node, value func(name string) string) (string, error) {
 			}
 			last := len(node.Nodes) - 1
 			for _, child := range node.Nodes[:last] {
-				text, err := evaluate(child, value)
+				text, err := e.evaluate(child)
+				if err == nil {
+					err = add(text)
+				}
 				if err != nil {
 					return "", err
 				}
-				b.WriteString(text)
 			}
 			n = node.Nodes[last]
 		default:
