@@ -26,6 +26,7 @@ test-long: cluster-build ## try random plans for as long as FOR says (default 30
 	$(GO) test ./internal/plan -count 1 -v -timeout 0 -run TestProvenUnchangedImpliesNoChange -args -proof.for $(or $(FOR),30m) -proof.seed $(or $(SEED),$$(date +%s))
 	$(GO) test ./internal/run -count 1 -v -timeout 0 -parallel 8 -run 'Test(Killed|Trouble)AtEachRequest' -args -run.everywhere
 	$(GO) test ./internal/run -count 1 -v -timeout 0 -run TestOutagesDuringARun -args -outage.long
+	$(GO) test ./internal/cli -count 1 -v -timeout 0 -run TestHostile -args -hostile.long
 
 bench: cluster-build bin/sluice ## time, requests and memory beside other clients; BENCH='--scale 0.05' for a quick look
 	$(COMPARE) --sluice bin/sluice --json bin/bench.json $(BENCH)

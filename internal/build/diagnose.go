@@ -258,8 +258,27 @@ func parses(factory *resource.Factory, data []byte) (err error) {
 	return err
 }
 
+// dropped says what a missing path is in the commit, if it is something that
+// sources leave out (S10.38).
+func dropped(err error) string {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return ""
+	}
+	_, is, _ := strings.Cut(at.Err.Error(), fs.ErrNotExist.Error()+": ")
+	if strings.Contains(is, "symbolic link") || strings.Contains(is, "submodule") {
+		return is
+	}
+	return ""
+}
+
 // missingPath says that spec.path names no folder, and which ones are near.
 func (b *builder) missingPath() error {
+	if _, err := b.tree.stat(b.k.Path()); err != nil && dropped(err) != "" {
+		e := b.problem(fmt.Errorf("kustomization path not found: spec.path %q does not exist in %s: %s", b.k.Spec.Path, b.k.Source(), dropped(err)))
+		e.Remedy = "commit the files themselves"
+		return e
+	}
 	e := b.problem(fmt.Errorf("kustomization path not found: spec.path %q does not exist in %s", b.k.Spec.Path, b.k.Source()))
 	if near := b.nearFolders(b.k.Path()); len(near) > 0 {
 		e.Remedy = "did you mean " + strings.Join(near, ", ") + "?"
@@ -338,6 +357,10 @@ func (v *visitor) reference(dir, file, field string, n *yaml.Node, folders bool)
 		remedy := "add the file, or remove the entry"
 		if near := v.b.nearFiles(target); len(near) > 0 {
 			remedy = "did you mean " + strings.Join(near, ", ") + "?"
+		}
+		if is := dropped(err); is != "" {
+			v.add(file, n.Line, "commit the files themselves", "%s: %q does not exist: %s", field, n.Value, is)
+			return
 		}
 		v.add(file, n.Line, remedy, "%s: %q does not exist: looked for %q", field, n.Value, target)
 	case err != nil:

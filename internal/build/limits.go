@@ -34,7 +34,7 @@ const (
 	maxReads = 100_000
 	// maxEntries is how many files and folders lie below the folder of a build
 	// without a kustomization file. Git can hold the same folder at many places.
-	maxEntries = 200_000
+	maxEntries = 50_000
 	// maxNodes is how many values a YAML file may hold, each alias counted as
 	// what it stands for, and maxBuild how many all files of a build may. The
 	// largest manifests there are have some 100,000. Each costs about 1 KB of

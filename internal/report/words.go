@@ -27,7 +27,9 @@ func Clean(text string) string {
 			return '\uFFFD'
 		case unicode.IsControl(r):
 			return -1
-		case r >= '\u202A' && r <= '\u202E', r >= '\u2066' && r <= '\u2069', r == '\u200E', r == '\u200F':
+		case r >= '\u202A' && r <= '\u202E', r >= '\u2066' && r <= '\u2069', r == '\u200E', r == '\u200F', r == '\u061C':
+			return -1
+		case r >= '\U000E0000' && r <= '\U000E007F': // letters that nothing shows, but programs read
 			return -1
 		}
 		return r

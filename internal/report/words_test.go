@@ -28,6 +28,7 @@ func TestClean(t *testing.T) {
 		"c1 \u009b31m":               "c1 31m",
 		"blank at the end  ":         "blank at the end",
 		"line\u2028separator\u0085x": "line separator x",
+		"\u061ca\U000E0041b":         "ab",
 	} {
 		if got := report.Clean(in); got != want {
 			t.Errorf("Clean(%q) = %q, want %q", in, got, want)

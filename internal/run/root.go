@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/sluicerun/sluice/internal/discover"
 	"github.com/sluicerun/sluice/internal/event"
@@ -109,6 +110,9 @@ func (r *run) entry() (string, *event.Failure) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f := &event.Failure{Phase: "discover", Reason: "PathNotFound", Text: fmt.Sprintf("--path %q does not exist at %s", given, r.commit.Revision)}
+		if at, ok := as[*fs.PathError](err); ok && strings.Contains(at.Err.Error(), "symbolic link") {
+			f.Text += strings.TrimPrefix(at.Err.Error(), fs.ErrNotExist.Error())
+		}
 		if names, _ := r.candidates(); len(names) > 0 { // only for the hint
 			f.Hint = "folders that hold Kustomizations: " + list(names, 20)
 		} else {

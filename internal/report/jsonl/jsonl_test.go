@@ -94,3 +94,22 @@ func TestMarshalTimesAreUTC(t *testing.T) {
 		t.Error("a line end inside")
 	}
 }
+
+// TestNoCommands: a job's log is read by a CI system too. No text of an event
+// makes a line of its own or a command in one, and programs read what it was.
+func TestNoCommands(t *testing.T) {
+	text := "a ##[error]b ####[group]c\n::error::d\r\x1b[2Je"
+	line, err := Marshal(event.Notice{Level: event.Warning, Code: "x", Text: text})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, never := range []string{"##[", "\n", "\r", "\x1b"} {
+		if strings.Contains(string(line), never) {
+			t.Errorf("%q is in %s", never, line)
+		}
+	}
+	var read struct{ Text string }
+	if err := json.Unmarshal(line, &read); err != nil || read.Text != text {
+		t.Errorf("read as %q, %v", read.Text, err)
+	}
+}
