@@ -218,6 +218,7 @@ func (b *builder) problem(err error) *flux.Problem {
 
 // run runs kustomize on the overlay and takes the objects from its result.
 func (b *builder) run() (objects []flux.Object, err error) {
+	b.tree.meter = meter{} // of each run: what is wrong may take several to find
 	said := b.listen()
 	defer func() {
 		panicked := recover()

@@ -15,6 +15,7 @@ import (
 func FuzzApply(f *testing.F) {
 	for _, seed := range [][2]string{
 		{"${v}", "1"}, {"a ${v:1:-1}", "x"}, {"${v}", "a: b"}, {"${v", ""}, {"{{ }}", "}"}, {"${x:=${v}}", "[1"}, {"${v}\n- ${v}", "- a"},
+		{"${v//x/${v//x/${v}}}", "xxxxxxxx"}, {"${a:-${a:-${a:-${v}}}}", "[&a [1], *a]"}, {"${v##*a*a*}", "aaaaaaaaab"}, {"${v}", "[[[[[[[["},
 	} {
 		f.Add(seed[0], seed[1], true)
 		f.Add(seed[0], seed[1], false)
