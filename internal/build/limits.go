@@ -232,7 +232,7 @@ func estimated(doc []byte) estimate {
 		}
 		start = false
 	}
-	e.nesting = 2*max(widest, indent) + deepest
+	e.nesting = 2*max(widest, indent) + deepest + 2 // a map or a list at the margin, and one in it
 	e.aliases = anchor && alias
 	return e
 }
