@@ -80,7 +80,7 @@ func (r *run) condemn(ctx context.Context) []event.Failure {
 	r.queue(records)
 	findings, err := prune.Check(ctx, r.pruneAccess, r.doom, prune.Guards{AllowEmpty: true, MaxPrunePercent: 100, AllowDelete: r.options.AllowDelete})
 	if err != nil {
-		return r.failuresOf(ctx, "guard", nil, err)
+		return r.failuresOf(ctx, "cluster", nil, err)
 	}
 	var failures []event.Failure
 	for _, refusal := range findings.Refusals {

@@ -99,7 +99,8 @@ func (j *journey) ended(e ended) {
 		j.Errorf("%s: the report says %+v, %v", e, written, err)
 	}
 	failures := e.failures()
-	if want := map[event.Verdict]int{event.Live: 0, event.VerdictDestroyed: 0, event.VerdictFailed: 1, event.VerdictInvalid: 3, event.VerdictUnhealthy: 5}; want[e.Verdict] != e.ExitCode {
+	if want := map[event.Verdict]int{event.Live: 0, event.VerdictDestroyed: 0, event.VerdictFailed: 1, event.VerdictInvalid: 3,
+		event.VerdictRefused: 4, event.VerdictUnhealthy: 5}; want[e.Verdict] != e.ExitCode {
 		j.Errorf("the run ended %s", e)
 	} else if (e.ExitCode == 0) != (len(failures) == 0) {
 		j.Errorf("%s, with %d failures", e, len(failures))
@@ -128,6 +129,7 @@ func TestTroubleAtEachRequest(t *testing.T) {
 		some  []troubled
 	}{
 		{"between two commits", between, []troubled{
+			{"taking the lock", proxy.To("create", "leases"), 1, cutAfter},
 			{"reading the root's record", toRecord("get", "sluice-root."), 1, truncated},
 			{"telling that the run begins", toRecord("update", "sluice-root."), 1, busy},
 			{"noting what is about to be", toRecord("update", "sluice."), 1, cutAfter},
@@ -141,6 +143,9 @@ func TestTroubleAtEachRequest(t *testing.T) {
 			{"a deletion", pruning, 1, cutAfter},
 			{"a record that goes", toRecord("delete", "sluice."), 1, cutAfter},
 			{"telling how it ended", toRecord("update", "sluice-root."), 2, conflict},
+			{"telling that the next run begins", toRecord("update", "sluice-root."), 1, cutAfter},
+			{"looking at what is to be deleted", toObject("get", "fresh"), 1, conflict},
+			{"freeing the lock", proxy.To("delete", "leases"), 1, cutBefore},
 		}},
 		{"first install and destroy", whole, nil},
 	} {

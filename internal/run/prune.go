@@ -55,7 +55,7 @@ func (r *run) look(ctx context.Context, intended *prune.Plan) (*prune.Findings, 
 		AllowDelete: r.options.AllowDelete,
 	})
 	if err != nil {
-		return nil, r.failuresOf(ctx, "guard", nil, err)
+		return nil, r.failuresOf(ctx, "cluster", nil, err) // what could not be looked at is not refused
 	}
 	var failures []event.Failure
 	for _, refusal := range findings.Refusals {
