@@ -64,6 +64,8 @@ func (c *retryingClient) do(ctx context.Context, twice bool, request func(contex
 		switch {
 		case err == nil:
 			return nil
+		case asWithdrawn(err) != nil:
+			return retry.Permanent(asWithdrawn(err)) // without the request's address
 		case class == faults.Silent:
 			late := (*faults.SilenceError)(nil)
 			errors.As(err, &late)

@@ -67,6 +67,10 @@ type Options struct {
 	// pause and how long it is at first. It may be called concurrently. Nil is
 	// nobody.
 	Busy func(pause time.Duration)
+	// MayWrite is asked before each request that is to change something, but not
+	// before those of [Urgent]; its error is the request's. It may be called
+	// concurrently. Nil permits all.
+	MayWrite func() error
 	// Log gets the log lines of the Kubernetes libraries. It may be called
 	// concurrently. Nil drops them.
 	Log func(line string)
@@ -116,7 +120,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if o.As != "" || len(o.AsGroups) > 0 {
 		config.Impersonate = rest.ImpersonationConfig{UserName: o.As, Groups: slices.Clone(o.AsGroups)}
 	}
-	c := &Cluster{Context: name, limits: newLimits(MaxRequests, cmp.Or(o.Patience, requestTimeout), o.Busy), done: o.Done}
+	c := &Cluster{Context: name, limits: newLimits(MaxRequests, cmp.Or(o.Patience, requestTimeout), o.Busy, o.MayWrite), done: o.Done}
 	if err := c.open(ctx, config, o.UserAgent, o.Warning, o.As); err != nil {
 		return nil, err
 	}

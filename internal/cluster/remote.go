@@ -54,17 +54,18 @@ type Remote struct {
 	// request and again when the end comes near, never concurrently.
 	Token func(context.Context) (token string, ends time.Time, err error)
 
-	// UserAgent, Warning, Busy and Done are as in Options.
+	// UserAgent, Warning, Busy, MayWrite and Done are as in Options.
 	UserAgent string
 	Warning   func(text string)
 	Busy      func(pause time.Duration)
+	MayWrite  func() error
 	Done      <-chan struct{}
 }
 
 // ConnectRemote connects as [Connect] does. Its failures are of type [*Error];
 // a cancelled ctx gives its cause.
 func ConnectRemote(ctx context.Context, r Remote) (*Cluster, error) {
-	c := &Cluster{origin: r.Origin, limits: newLimits(MaxRequests, remoteTimeout, r.Busy), done: r.Done}
+	c := &Cluster{origin: r.Origin, limits: newLimits(MaxRequests, remoteTimeout, r.Busy, r.MayWrite), done: r.Done}
 	config, err := r.config(c)
 	if err != nil {
 		return nil, err

@@ -70,14 +70,16 @@ type limits struct {
 	patience time.Duration
 	// busy hears of the beginning of each pause that the server asked for.
 	busy func(pause time.Duration)
+	// mayWrite says why nothing may be changed any more; nil permits all.
+	mayWrite func() error
 	// again counts what was sent again.
 	again atomic.Int64
 	// down are the webhooks that do not answer.
 	down webhooks
 }
 
-func newLimits(requests int, patience time.Duration, busy func(time.Duration)) *limits {
-	l := &limits{patience: patience, busy: busy}
+func newLimits(requests int, patience time.Duration, busy func(time.Duration), mayWrite func() error) *limits {
+	l := &limits{patience: patience, busy: busy, mayWrite: mayWrite}
 	l.queue.Store(fair.New(requests))
 	return l
 }
@@ -99,6 +101,11 @@ func (t *limited) RoundTrip(request *http.Request) (*http.Response, error) {
 	for attempt := 1; ; attempt++ {
 		queue := t.on.queue.Load()
 		done, err := t.enter(ctx, queue, request)
+		if err == nil {
+			if err = t.on.permit(request); err != nil {
+				done()
+			}
+		}
 		if err != nil {
 			if request.Body != nil && attempt == 1 {
 				_ = request.Body.Close() // nothing was read of it

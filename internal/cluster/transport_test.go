@@ -69,7 +69,7 @@ func respond(code int, retryAfter string) *http.Response {
 func through(s *server, requests int) (*limited, *[]time.Duration) {
 	s.began = time.Now()
 	var pauses []time.Duration
-	on := newLimits(requests, requestTimeout, func(d time.Duration) { pauses = append(pauses, d) })
+	on := newLimits(requests, requestTimeout, func(d time.Duration) { pauses = append(pauses, d) }, nil)
 	return &limited{base: s, on: on}, &pauses
 }
 

@@ -58,9 +58,11 @@ func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 		return nil, err
 	}
 	state := newState()
+	state.Versions = Versions{}
 	var errs []error
 	for i := range list.Items {
 		cm := &list.Items[i]
+		state.Versions.add(cm, root)
 		id, owner, err := identify(cm)
 		if err == nil {
 			err = state.add(subject(cm), cm.Labels[KindLabel], id, owner, root, payload{data: cm.Data, binary: cm.BinaryData},
@@ -75,25 +77,6 @@ func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 	}
 	state.fold()
 	return state, nil
-}
-
-// Root implements Store with one GET.
-func (s *ClusterStore) Root(ctx context.Context, root flux.ID) (*Root, error) {
-	doing := fmt.Sprintf("read the record of root %q", root)
-	cm := &corev1.ConfigMap{}
-	err := s.client.Get(ctx, client.ObjectKey{Namespace: s.namespace, Name: RootName(root)}, cm)
-	if apierrors.IsNotFound(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, Access(err, doing, "get", configMaps, s.namespace)
-	}
-	r, err := decodeRoot(subject(cm), payload{data: cm.Data, binary: cm.BinaryData})
-	if err != nil {
-		return nil, fmt.Errorf("cannot %s: %w", doing, err)
-	}
-	r.stored = cm.ResourceVersion
-	return r, nil
 }
 
 // Save implements Store. The first write of all creates the namespace if it is missing.

@@ -107,16 +107,19 @@ func TestStoreKeepsWhatIsSaved(t *testing.T) {
 		root.Begin(Run{Commit: "abc"})
 		must(t, s.SaveRoot(ctx, root))
 
-		alone, err := open().Root(ctx, rootID)
+		before, err := open().Versions(ctx, rootID)
 		must(t, err)
-		if !alone.Stored() || alone.Path != root.Path || alone.Started.Commit != "abc" {
-			t.Errorf("the root by itself is %+v", alone)
+		if len(before) != 3 {
+			t.Errorf("the root has the versions %v", before)
 		}
-		if none, err := open().Root(ctx, appsID); none != nil || err != nil {
-			t.Errorf("a root that was never saved is %+v, %v", none, err)
+		if none, err := open().Versions(ctx, appsID); len(none) > 0 || err != nil {
+			t.Errorf("a root that was never saved has the versions %v, %v", none, err)
 		}
 		state, err = open().Load(ctx, rootID)
 		must(t, err)
+		if !state.Versions.Same(before) {
+			t.Errorf("the versions are %v, and of what was loaded %v", before, state.Versions)
+		}
 		if got := state.Records[small.ID]; got == nil || !slices.Equal(got.Entries, small.Entries) || !got.Stored() {
 			t.Errorf("small: got %+v", got)
 		}
@@ -141,8 +144,15 @@ func TestStoreKeepsWhatIsSaved(t *testing.T) {
 		must(t, s.DeleteRoot(ctx, root))
 		state, err = s.Load(ctx, rootID)
 		must(t, err)
-		if state.Root != nil || len(state.Records) != 1 {
+		if state.Root != nil || len(state.Records) != 1 || len(state.Versions) != 1 || state.Versions.Same(before) {
 			t.Errorf("after deletion: got %+v", state)
+		}
+		// What is written again says the same, but not in the same version.
+		must(t, s.Save(ctx, large))
+		after, err := s.Versions(ctx, rootID)
+		must(t, err)
+		if len(after) != 1 || after.Same(state.Versions) {
+			t.Errorf("written again: %v, after %v", after, state.Versions)
 		}
 	})
 }

@@ -36,24 +36,8 @@ func (m *MemoryStore) Load(_ context.Context, root flux.ID) (*State, error) {
 		}
 	}
 	state.fold()
+	state.Versions = m.versions(root)
 	return state, nil
-}
-
-// Root implements Store.
-func (m *MemoryStore) Root(_ context.Context, root flux.ID) (*Root, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	name := RootName(root)
-	o, ok := m.objects[name]
-	if !ok {
-		return nil, nil
-	}
-	r, err := decodeRoot("memory/"+name, o.payload)
-	if err != nil {
-		return nil, err
-	}
-	r.stored = o.version
-	return r, nil
 }
 
 // Save implements Store.

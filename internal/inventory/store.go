@@ -16,8 +16,8 @@ import (
 type Store interface {
 	// Load returns everything stored of a root. It writes nothing. A root that was never saved gives an empty State.
 	Load(ctx context.Context, root flux.ID) (*State, error)
-	// Root returns a root without its records; nil if it was never saved. It writes nothing.
-	Root(ctx context.Context, root flux.ID) (*Root, error)
+	// Versions returns as of when everything of a root is, to be compared with State.Versions. It writes nothing.
+	Versions(ctx context.Context, root flux.ID) (Versions, error)
 	// Save creates or updates a record.
 	Save(ctx context.Context, r *Record) error
 	// Delete removes a record. One that is not stored is no error.
@@ -36,6 +36,8 @@ type State struct {
 	Records map[flux.ID]*Record
 	// Foreign maps the Kustomizations of other roots to the root that owns them.
 	Foreign map[flux.ID]flux.ID
+	// Versions says as of when this is, for a State that was loaded.
+	Versions Versions
 }
 
 // Sorted returns the records ordered by id.

@@ -18,8 +18,9 @@ func (s *session) hold(ctx context.Context, lease *coordinationv1.Lease, sent ti
 	// The values of ctx stay, its end does not count: only Release ends the lock.
 	values := context.WithoutCancel(ctx)
 	background, stop := context.WithCancel(values)
-	l := &Lock{s: s, values: values, lost: make(chan struct{}), stop: stop, stopped: make(chan struct{}), lease: lease}
-	go l.keep(background, sent)
+	l := &Lock{s: s, values: values, lost: make(chan struct{}), stop: stop, lease: lease, until: sent.Add(s.life())}
+	l.running.Go(func() { l.keep(background, sent) })
+	l.running.Go(func() { l.attend(background) })
 	return l
 }
 
@@ -35,15 +36,30 @@ func (l *Lock) Err() error {
 	return l.err
 }
 
+// Valid returns nil as long as the lock has not run out, else a *LostError, the same as Err's. It goes by the time, not by what
+// the holder has heard: one that did not run for a while, as a process that was stopped, learns here that it is too late, even if
+// no timer has told it yet.
+func (l *Lock) Valid() error {
+	l.mu.Lock()
+	late := l.err == nil && !time.Now().Before(l.until)
+	last := l.failed
+	l.mu.Unlock()
+	if late {
+		l.lose(&LostError{Lease: l.s.subject(), Err: last})
+	}
+	return l.Err()
+}
+
+// life is how long after a renewal a lock counts as held.
+func (s *session) life() time.Duration { return s.Duration - min(margin, s.Duration/4) }
+
 // keep renews several times per duration, and more often after a failure, until it is stopped or the lock is lost. It is lost
 // some time before it ends for others, so that nobody writes any more when another may begin.
 func (l *Lock) keep(ctx context.Context, renewed time.Time) {
-	defer close(l.stopped)
-	life := l.s.Duration - min(margin, l.s.Duration/4)
+	life := l.s.life()
 	interval := l.s.Duration / renewals
 	timer := time.NewTimer(time.Until(renewed.Add(interval)))
 	defer timer.Stop()
-	var last error
 	for {
 		deadline := renewed.Add(life)
 		expired := time.NewTimer(time.Until(deadline))
@@ -51,8 +67,11 @@ func (l *Lock) keep(ctx context.Context, renewed time.Time) {
 		case <-ctx.Done():
 			expired.Stop()
 			return
+		case <-l.lost:
+			expired.Stop()
+			return
 		case <-expired.C:
-			l.lose(&LostError{Lease: l.s.subject(), Err: last})
+			_ = l.Valid() // it no longer is, and says so to all
 			return
 		case <-timer.C:
 			expired.Stop()
@@ -66,13 +85,16 @@ func (l *Lock) keep(ctx context.Context, renewed time.Time) {
 		case ctx.Err() != nil:
 			return
 		case err == nil:
-			renewed, last = sent, nil
+			renewed = sent
+			l.renewed(sent)
 			timer.Reset(time.Until(sent.Add(interval)))
 		case errors.As(err, &lost):
 			l.lose(lost)
 			return
 		default:
-			last = err
+			l.mu.Lock()
+			l.failed = err
+			l.mu.Unlock()
 			timer.Reset(l.s.Duration / 15)
 		}
 	}
@@ -100,7 +122,7 @@ func (l *Lock) renew(ctx context.Context, now time.Time) error {
 		}
 		return err
 	}
-	if live.UID != lease.UID || holderOf(&live).Identity != l.s.Holder.Identity {
+	if !l.ours(&live) {
 		return &LostError{Lease: l.s.subject(), By: holderOf(&live)}
 	}
 	// Ours in another version: an earlier renewal arrived though its answer did not, or somebody added a label. Renewed the
@@ -109,11 +131,26 @@ func (l *Lock) renew(ctx context.Context, now time.Time) error {
 	return errors.New("the Lease was changed while it was renewed")
 }
 
+// lose ends the lock; only the first reason counts.
 func (l *Lock) lose(err *LostError) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.err = err
-	close(l.lost)
+	if l.err == nil {
+		l.err = err
+		close(l.lost)
+	}
+}
+
+// renewed notes a renewal whose request was sent at the given time.
+func (l *Lock) renewed(sent time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.until, l.failed = sent.Add(l.s.life()), nil
+}
+
+// ours reports whether a Lease is the one that this lock holds.
+func (l *Lock) ours(live *coordinationv1.Lease) bool {
+	return live.UID == l.current().UID && holderOf(live).Identity == l.s.Holder.Identity
 }
 
 func (l *Lock) current() *coordinationv1.Lease {
@@ -128,7 +165,7 @@ func (l *Lock) set(lease *coordinationv1.Lease) {
 	l.lease = lease
 }
 
-// Release frees the lock within 3 seconds, whatever context the run had, and stops renewing it. A lock that was lost is left to
+// Release frees the lock within a second, whatever context the run had, and stops renewing it. A lock that was lost is left to
 // whoever has it. If it fails, the lock frees itself when its duration is over. Calling it again does nothing.
 func (l *Lock) Release() error {
 	l.mu.Lock()
@@ -139,7 +176,7 @@ func (l *Lock) Release() error {
 		return nil
 	}
 	l.stop()
-	<-l.stopped
+	l.running.Wait()
 	if l.Err() != nil {
 		return nil
 	}
@@ -151,7 +188,7 @@ func (l *Lock) Release() error {
 		// The renewal that was stopped a moment ago may have arrived. A Lease of somebody else stays.
 		var live coordinationv1.Lease
 		if err = l.s.client.Get(ctx, l.s.key(), &live); err == nil {
-			if live.UID != lease.UID || holderOf(&live).Identity != l.s.Holder.Identity {
+			if !l.ours(&live) {
 				return nil
 			}
 			err = l.delete(ctx, &live)

@@ -102,10 +102,12 @@ type Lock struct {
 	values context.Context
 
 	stop    context.CancelFunc
-	stopped chan struct{}
+	running sync.WaitGroup // what renews and what watches
 
 	mu       sync.Mutex
 	lease    *coordinationv1.Lease
+	until    time.Time // when others may take it, unless it is renewed
+	failed   error     // the last renewal; nil if it succeeded
 	err      error
 	released bool
 }

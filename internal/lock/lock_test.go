@@ -150,7 +150,7 @@ func kill(l *Lock) {
 	l.released = true
 	l.mu.Unlock()
 	l.stop()
-	<-l.stopped
+	l.running.Wait()
 }
 
 func TestLockOfAKilledRunFreesItself(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"time"
 
@@ -64,6 +63,7 @@ func (r *run) condemn(ctx context.Context) []event.Failure {
 	if r.state, err = r.store.Load(ctx, r.root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
+	r.busyRoot = !r.options.DryRun && r.contended(ctx, r.state.Root)
 	r.tellReached(r.root, r.state)
 	records := r.state.Sorted()
 	if failures := r.unclaimed(ctx, records); len(failures) > 0 {
@@ -183,29 +183,18 @@ func (r *run) lockDoomed(ctx context.Context) []event.Failure {
 		return []event.Failure{*failure}
 	}
 	r.hold(ctx, held)
-	// All records, not only the root's, which a run that is killed leaves as it was
-	// when that began: what goes last would else hide what that run has made.
-	fresh, err := r.store.Load(ctx, r.root)
-	if err != nil {
-		return r.failuresOf(ctx, "record", nil, err)
+	stale, err := r.stale(ctx)
+	switch {
+	case err != nil:
+		return r.orLost(ctx, r.failuresOf(ctx, "record", nil, err))
+	case !stale:
+		return nil
+	case r.sinks.Confirm != nil:
+		return []event.Failure{{Phase: "lock", Reason: "StalePlan", Text: "another run of this root has ended meanwhile, so this is no longer what was confirmed",
+			Hint: "run it again"}}
 	}
-	if !asBefore(r.state, fresh) {
-		if r.sinks.Confirm != nil {
-			return []event.Failure{{Phase: "lock", Reason: "StalePlan", Text: "another run of this root has ended meanwhile, so this is no longer what was confirmed",
-				Hint: "run it again"}}
-		}
-		r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
-		if failures := r.condemn(ctx); len(failures) > 0 {
-			return failures
-		}
-	}
-	return nil
-}
-
-// asBefore reports whether no record of a root was written between two readings.
-func asBefore(before, now *inventory.State) bool {
-	return updated(now.Root).Equal(updated(before.Root)) &&
-		maps.EqualFunc(before.Records, now.Records, func(a, b *inventory.Record) bool { return a.Updated.Equal(b.Updated) })
+	r.again()
+	return r.orLost(ctx, r.condemn(ctx))
 }
 
 // mark notes in the records that the root is being destroyed: a run that is cut off

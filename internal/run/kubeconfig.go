@@ -31,6 +31,7 @@ func (r *run) remoteOf(ref flux.ClusterRef, data map[string]string) (cluster.Rem
 	remote := cluster.Remote{
 		Origin: ref.String(), AllowExec: r.options.InsecureKubeConfigExec, AllowInsecureTLS: r.options.InsecureKubeConfigTLS,
 		UserAgent: r.options.Cluster.UserAgent, Warning: r.options.Cluster.Warning, Busy: r.busy("the API server of " + ref.String()), Done: r.atEnd,
+		MayWrite: r.mayWrite,
 	}
 	if ref.Kind == "ConfigMap" {
 		return r.byTokens(ref, data, remote)

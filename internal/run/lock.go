@@ -9,6 +9,7 @@ import (
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
 	"github.com/sluicerun/sluice/internal/lock"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // lock keeps other runs of this root away, and makes sure that the records are
@@ -19,10 +20,63 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 		return []event.Failure{*failure}
 	}
 	r.hold(ctx, held)
-	if failures := r.upToDate(ctx); len(failures) > 0 {
-		return failures
+	failures := r.upToDate(ctx)
+	if len(failures) == 0 {
+		failures = r.undertake(ctx)
 	}
-	return r.undertake(ctx)
+	return r.orLost(ctx, failures)
+}
+
+// hold keeps a lock from now on: if it is lost, the run ends, and nothing more is
+// written.
+func (r *run) hold(ctx context.Context, held *lock.Lock) {
+	r.held.Store(held)
+	go func() {
+		select {
+		case <-held.Lost():
+			r.abort(held.Err())
+		case <-ctx.Done():
+		}
+	}()
+}
+
+// mayWrite is asked before each request that is to change something. Up to the lock
+// there is none but those that take it. From then on this is the last word: whoever
+// was asleep while the lock ran out, as a process that was stopped is, finds that out
+// here before anything else.
+func (r *run) mayWrite() error {
+	held := r.held.Load()
+	if held == nil {
+		return nil
+	}
+	err := held.Valid()
+	if err != nil {
+		r.abort(err)
+	}
+	return err
+}
+
+// release frees the lock. One that was lost stays with the run, which may not write
+// any more.
+func (r *run) release() {
+	held := r.held.Load()
+	if held == nil || held.Err() != nil {
+		return
+	}
+	r.held.Store(nil)
+	if err := safe.Do(held.Release); err != nil {
+		r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
+			Hint: "it frees itself within seconds"})
+	}
+}
+
+// orLost is why a stage under the lock could not go on: the loss of the lock, rather
+// than what failed because of it.
+func (r *run) orLost(ctx context.Context, failures []event.Failure) []event.Failure {
+	if _, lost := as[*lock.LostError](context.Cause(ctx)); lost && len(failures) > 0 {
+		return []event.Failure{interrupted(ctx)}
+	}
+	return failures
 }
 
 // acquire takes the lock of a root.
@@ -56,32 +110,59 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 	return held, nil
 }
 
-// upToDate looks whether another run of this root ended since the records were
-// read, most likely the one whose lock this run waited for, and if so makes the
-// plan anew.
+// contended says whether another run may be at work on the root whose state was
+// just read: its record tells of one that has not ended, and the lock is held. What
+// that one does from now on need not show in the records, which name what it is
+// about to touch, not how far it has come. A run that was killed long ago is no
+// reason: nobody holds its lock.
+func (r *run) contended(ctx context.Context, root *inventory.Root) bool {
+	if root == nil || root.Started.Result != inventory.Applying && root.Started.Result != inventory.Destroying || r.held.Load() != nil {
+		return false
+	}
+	c, err := r.cluster.Client("")
+	if err != nil {
+		return true
+	}
+	held, err := lock.Look(cluster.Urgent(ctx), c, r.options.StateNamespace, inventory.RootName(root.ID))
+	return err != nil || held != nil && !held.Expired
+}
+
+// stale says, once the lock is held, whether what was found out before may no
+// longer be so: another run of this root was at work meanwhile, most likely the one
+// whose lock this run waited for. It may have ended, or been killed at any point.
+func (r *run) stale(ctx context.Context) (bool, error) {
+	if r.busyRoot {
+		return true, nil
+	}
+	fresh, err := r.store.Versions(ctx, r.root)
+	if err != nil {
+		return false, err
+	}
+	return !fresh.Same(r.state.Versions), nil
+}
+
+// again tells that everything is looked at once more.
+func (r *run) again() {
+	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
+}
+
+// upToDate makes the plan anew if it is stale. The guards are asked again, too: what
+// the other run brought may be newer than this commit, or no longer what was approved.
 func (r *run) upToDate(ctx context.Context) []event.Failure {
-	fresh, err := r.store.Root(ctx, r.root)
+	stale, err := r.stale(ctx)
 	if err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	if updated(fresh).Equal(updated(r.state.Root)) {
+	if !stale {
 		return nil
 	}
-	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
+	r.again()
 	for _, stage := range []func(context.Context) []event.Failure{r.recall, r.plan, r.guard, r.approved} {
 		if failures := stage(ctx); len(failures) > 0 {
 			return failures
 		}
 	}
 	return nil
-}
-
-// updated is when a root's record was last written; zero if never.
-func updated(root *inventory.Root) time.Time {
-	if root == nil {
-		return time.Time{}
-	}
-	return root.Updated
 }
 
 // undertake notes that this run is the one that writes now. If it is planned to

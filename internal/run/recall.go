@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,7 +24,10 @@ type remembered struct {
 	store inventory.Store
 	state *inventory.State
 	facts *inventory.Facts
-	held  *lock.Lock
+	held  atomic.Pointer[lock.Lock]
+	// busyRoot is set if another run of the root may have been at work when
+	// state was read.
+	busyRoot bool
 	// left are records of Kustomizations that left Git before sluice's first
 	// run, to be stored before anything is written.
 	left []*inventory.Record
@@ -111,6 +115,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	if r.state, err = store.Load(ctx, r.root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
+	r.busyRoot = r.options.Command.writes() && r.contended(ctx, r.state.Root)
 	var nodes []*node
 	for _, n := range r.sorted() {
 		if !n.excluded { // what this run leaves out may be run by anybody
@@ -388,7 +393,7 @@ func (r *run) connect(ctx context.Context) (*cluster.Cluster, error) {
 	} else if !r.connected {
 		r.connected = true
 		o := r.options.Cluster
-		o.Busy, o.Done = r.busy("the API server"), r.atEnd
+		o.Busy, o.MayWrite, o.Done = r.busy("the API server"), r.mayWrite, r.atEnd
 		r.cluster, r.connectErr = cluster.Connect(ctx, o)
 		if r.connectErr == nil {
 			r.homes.set(flux.ClusterRef{}, &home{Cluster: r.cluster})

@@ -10,8 +10,6 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
-	"github.com/sluicerun/sluice/internal/lock"
-	"github.com/sluicerun/sluice/internal/safe"
 	"github.com/sluicerun/sluice/internal/status"
 )
 
@@ -45,17 +43,25 @@ func (r *run) repair(ctx context.Context) []event.Failure {
 			return failures
 		}
 	}
-	survey, err := r.store.(*inventory.ClusterStore).Survey(ctx)
-	if err != nil {
-		return r.failuresOf(ctx, "record", nil, err)
+	if failures := r.survey(ctx); len(failures) > 0 {
+		return failures
 	}
-	r.surveyed = survey
 	repairs := r.status.Repairs
 	failures = r.list(ctx)
 	if len(failures) == 0 {
 		r.status.Repairs = repairs
 	}
 	return failures
+}
+
+// survey reads all records anew.
+func (r *run) survey(ctx context.Context) []event.Failure {
+	survey, err := r.store.(*inventory.ClusterStore).Survey(ctx)
+	if err != nil {
+		return r.failuresOf(ctx, "record", nil, err)
+	}
+	r.surveyed = survey
+	return nil
 }
 
 // mendings finds out what there is to repair, by root.
@@ -160,15 +166,21 @@ func describe(mendings []mending) []string {
 	return lines
 }
 
-// mend saves the records of a root, under its lock.
-func (r *run) mend(ctx context.Context, m mending) []event.Failure {
-	held, failure := r.acquire(ctx, m.root)
+// mend makes the records of a root anew, under its lock. What there is to repair
+// is found out once more then: a run that was at work when it was first looked for
+// has made objects since, or put the records right.
+func (r *run) mend(ctx context.Context, shown mending) []event.Failure {
+	held, failure := r.acquire(ctx, shown.root)
 	if failure != nil {
 		return []event.Failure{*failure}
 	}
 	r.hold(ctx, held)
+	defer r.release()
+	m, failures := r.underLock(ctx, shown)
+	if len(failures) > 0 || m == nil {
+		return r.orLost(ctx, failures)
+	}
 	at := time.Now().UTC()
-	var failures []event.Failure
 	for i, record := range m.records {
 		record.Result = inventory.Failed // nobody knows: the next run puts it right
 		if err := r.saveRecord(ctx, record, at); err != nil {
@@ -179,13 +191,35 @@ func (r *run) mend(ctx context.Context, m mending) []event.Failure {
 			Objects: len(record.Entries), Lost: m.lost[i]})
 	}
 	if m.whole && len(failures) == 0 {
-		failures = r.mendRoot(ctx, m, at)
+		failures = r.mendRoot(ctx, *m, at)
 	}
 	if ctx.Err() != nil {
 		failures = append(failures, interrupted(ctx))
 	}
-	r.release()
 	return failures
+}
+
+// underLock is what there is to repair of a root now that its lock is held; nil if
+// nothing is any more. What somebody has confirmed is done, or nothing.
+func (r *run) underLock(ctx context.Context, shown mending) (*mending, []event.Failure) {
+	for _, look := range []func(context.Context) []event.Failure{r.survey, r.scan} {
+		if failures := look(ctx); len(failures) > 0 {
+			return nil, failures
+		}
+	}
+	all, failures := r.mendings()
+	if len(failures) > 0 {
+		return nil, failures
+	}
+	at := slices.IndexFunc(all, func(m mending) bool { return m.root == shown.root })
+	if at < 0 {
+		return nil, nil
+	}
+	if r.sinks.Confirm != nil && !slices.Equal(describe(all[at:at+1]), describe([]mending{shown})) {
+		return nil, []event.Failure{{Phase: "lock", Reason: "StalePlan",
+			Text: fmt.Sprintf("another run of root %s has ended meanwhile, so this is no longer what was confirmed", shown.root), Hint: "run it again"}}
+	}
+	return &all[at], nil
 }
 
 func (r *run) mendRoot(ctx context.Context, m mending, at time.Time) []event.Failure {
@@ -211,30 +245,6 @@ func (r *run) mendRoot(ctx context.Context, m mending, at time.Time) []event.Fai
 	}
 	r.status.Repairs = append(r.status.Repairs, repaired)
 	return nil
-}
-
-// hold keeps a lock from now on: if it is lost, the run ends.
-func (r *run) hold(ctx context.Context, held *lock.Lock) {
-	r.held = held
-	go func() {
-		select {
-		case <-held.Lost():
-			r.abort(held.Err())
-		case <-ctx.Done():
-		}
-	}()
-}
-
-// release frees the lock.
-func (r *run) release() {
-	if r.held == nil {
-		return
-	}
-	if err := safe.Do(r.held.Release); err != nil {
-		r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
-			Hint: "it frees itself within seconds"})
-	}
-	r.held = nil
 }
 
 // Question is what the user has to confirm.
