@@ -17,6 +17,9 @@ import (
 // clockGrain is the precision of the server's times: both of those that are compared are cut to whole seconds.
 const clockGrain = time.Second
 
+// askEvery is how often an account that may not watch the Lease asks for it.
+const askEvery = 2 * time.Second
+
 // errWatchEnded makes await's caller look again.
 var errWatchEnded = errors.New("the watch ended")
 
@@ -82,6 +85,8 @@ func (s *session) await(ctx context.Context, held *observed) error {
 		return nil
 	case apierrors.IsResourceExpired(err), apierrors.IsGone(err):
 		return nil
+	case apierrors.IsForbidden(err):
+		return pause(ctx, min(askEvery, time.Until(held.expires)))
 	case err != nil:
 		return s.explain(err, "watch")
 	}
@@ -132,6 +137,18 @@ func (s *session) open(ctx context.Context, cancel context.CancelFunc, expired *
 		w.Stop()
 	}
 	return nil, context.Cause(ctx)
+}
+
+// pause waits; it returns ctx's error if that ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // see takes one event of the watch into held. A Lease seen to change was renewed at this moment.

@@ -348,12 +348,23 @@ func (r *run) ancestry(ctx context.Context, earlier string) (source.Relation, er
 
 // forward refuses to go back, and tells where the history does not answer.
 func (r *run) forward(last source.Relation) []event.Failure {
-	earlier := fmt.Sprintf("%s, which %s", short(r.state.Root.Started.Commit), standing(r.state.Root))
+	root := r.state.Root
+	earlier := fmt.Sprintf("%s, which %s", short(root.Started.Commit), standing(root))
+	moved := root.URL != "" && r.commit.URL != "" && root.URL != r.commit.URL
+	if moved {
+		r.notice(event.Notice{Level: event.Warning, Code: "repository-changed",
+			Text: fmt.Sprintf("root %s was applied from %s before, and is from %s now", root.ID, root.URL, r.commit.URL),
+			Hint: "make sure that it is meant: what only the other repository has is pruned"})
+	}
 	switch last.Kind {
 	case source.Descendant:
 		text := fmt.Sprintf("commit %s is older than %s", short(r.commit.Hash), earlier)
 		if last.Behind > 0 {
-			text += fmt.Sprintf(" (%s behind)", count(last.Behind, "commit", "commits"))
+			least := ""
+			if !last.Exact {
+				least = "at least "
+			}
+			text += fmt.Sprintf(" (%s%s behind)", least, count(last.Behind, "commit", "commits"))
 		}
 		if r.options.AllowRollback {
 			r.notice(event.Notice{Level: event.Warning, Code: "rollback", Text: text + ": going back as --allow-rollback says"})
@@ -364,9 +375,18 @@ func (r *run) forward(last source.Relation) []event.Failure {
 		r.notice(event.Notice{Level: event.Warning, Code: "diverged",
 			Text: fmt.Sprintf("commit %s does not contain %s: %s left behind", short(r.commit.Hash), earlier, count(last.Behind, "commit is", "commits are"))})
 	case source.Unknown:
-		r.notice(event.Notice{Level: event.Warning, Code: "ancestry-unknown",
+		n := event.Notice{Level: event.Warning, Code: "ancestry-unknown",
 			Text: fmt.Sprintf("cannot tell whether commit %s is older than %s: %s", short(r.commit.Hash), earlier, last.Reason),
-			Hint: "check out with more history (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)"})
+			Hint: "check out with more history (GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: 0)"}
+		if last.Gone {
+			why := "whose history was rewritten"
+			if moved {
+				why = "another repository than it was applied from"
+			}
+			n.Text += ", " + why
+			n.Hint = "make sure that this commit is the newest; the runs to come are compared with it"
+		}
+		r.notice(n)
 	}
 	return nil
 }

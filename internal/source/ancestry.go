@@ -34,8 +34,11 @@ type Relation struct {
 	Ahead, Behind int
 	// Exact is false when the counts are lower bounds, because the history is cut off somewhere. Kind is certain all the same.
 	Exact bool
-	// Reason says why Kind is Unknown, and what would help.
+	// Reason says why Kind is Unknown.
 	Reason string
+	// Gone is set if Kind is Unknown because the other commit is in no branch or tag, of the remote's either: the history was
+	// rewritten, or it is another repository. More history would not help.
+	Gone bool
 }
 
 // history is where commits are looked up: in the opened repository and, once it is needed, in what its remote has.
@@ -48,7 +51,7 @@ type history struct {
 	noRemote string   // why there is no remote
 
 	mu     sync.Mutex
-	asked  map[plumbing.Hash]bool // of the remote
+	known  map[plumbing.Hash]Relation // what was found out with the remote's help
 	deeper []*objects
 	closer []func() error
 }
@@ -85,21 +88,33 @@ func (c *Commit) Ancestry(ctx context.Context, other string) (Relation, error) {
 	h := c.history
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if relation, ok := h.known[that]; ok {
+		return relation, nil
+	}
 	relation, err := h.compare(ctx, this, that)
-	if err != nil || relation.Kind != Unknown && relation.Exact || h.asked[that] {
+	if err != nil || relation.Kind != Unknown && relation.Exact {
 		return relation, err
 	}
-	if h.asked == nil {
-		h.asked = map[plumbing.Hash]bool{}
+	relation, err = h.ask(ctx, relation, this, that)
+	c.atClose(h.closer)
+	h.closer = nil
+	if err != nil {
+		return Relation{}, err
 	}
-	h.asked[that] = true
+	if h.known == nil {
+		h.known = map[plumbing.Hash]Relation{}
+	}
+	h.known[that] = relation
+	return relation, nil
+}
+
+// ask compares once more with what the remote has. relation is what can be told without.
+func (h *history) ask(ctx context.Context, relation Relation, this, that plumbing.Hash) (Relation, error) {
 	for _, depth := range []int{recentHistory, 0} {
 		why, err := h.deepen(ctx, this, that, depth)
 		if err != nil {
 			return Relation{}, err
 		}
-		c.atClose(h.closer)
-		h.closer = nil
 		if why != "" {
 			if relation.Kind == Unknown {
 				relation.Reason += "; " + why
@@ -107,9 +122,16 @@ func (c *Commit) Ancestry(ctx context.Context, other string) (Relation, error) {
 			return relation, nil
 		}
 		relation, err = h.compare(ctx, this, that)
-		if err != nil || relation.Kind != Unknown && relation.Exact || h.location.folder != "" {
+		if err != nil || relation.Kind != Unknown && relation.Exact {
 			return relation, err
 		}
+		if h.location.folder != "" {
+			break // all that it has
+		}
+	}
+	if _, err := h.commit(that); relation.Kind == Unknown && errors.Is(err, errObjectMissing) {
+		relation.Gone = true
+		relation.Reason = fmt.Sprintf("commit %.7s is in no branch or tag of %s", that, h.location)
 	}
 	return relation, nil
 }

@@ -137,7 +137,7 @@ func TestAncestryOfAShallowCheckout(t *testing.T) {
 		dir := shallow(t)
 		gittest.Git(t, dir, "remote", "set-url", "origin", server.URL)
 		got := ancestry(t, open(t, source.Options{Repo: dir}), first)
-		if got.Kind != source.Unknown || got.Ahead != 0 || !strings.Contains(got.Reason, "asks for credentials") {
+		if got.Kind != source.Unknown || got.Gone || got.Ahead != 0 || !strings.Contains(got.Reason, "asks for credentials") {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -152,7 +152,7 @@ func TestAncestryOfAShallowCheckout(t *testing.T) {
 		dir := shallow(t)
 		gittest.Git(t, dir, "remote", "remove", "origin")
 		got := ancestry(t, open(t, source.Options{Repo: dir}), first)
-		if got.Kind != source.Unknown || !strings.Contains(got.Reason, "is not in the repository; it has no remote to ask") {
+		if got.Kind != source.Unknown || got.Gone || !strings.Contains(got.Reason, "is not in the repository; it has no remote to ask") {
 			t.Errorf("%+v", got)
 		}
 	})
@@ -165,9 +165,12 @@ func TestAncestryOfAShallowCheckout(t *testing.T) {
 		}
 	})
 	t.Run("a commit that is nowhere", func(t *testing.T) { // the recorded branch was rewritten
-		got := ancestry(t, open(t, source.Options{Repo: shallow(t)}), strings.Repeat("a", 40))
-		if got.Kind != source.Unknown || !strings.Contains(got.Reason, "commit aaaaaaa is not in the repository") {
-			t.Errorf("%+v", got)
+		c := open(t, source.Options{Repo: shallow(t)})
+		for range 2 {
+			got := ancestry(t, c, strings.Repeat("a", 40))
+			if want := "commit aaaaaaa is in no branch or tag of " + server.URL; got.Kind != source.Unknown || !got.Gone || got.Reason != want {
+				t.Errorf("%+v, want %q", got, want)
+			}
 		}
 	})
 	t.Run("revisions beyond the boundary", func(t *testing.T) {
@@ -175,6 +178,25 @@ func TestAncestryOfAShallowCheckout(t *testing.T) {
 		refuse(t, source.Options{Repo: dir, Revision: "HEAD~1"}, source.ErrUnknownRevision, "where this shallow clone ends", "fetch all history")
 		refuse(t, source.Options{Repo: dir, Revision: first}, source.ErrUnknownRevision, "it is a shallow clone", "fetch-depth: 0")
 	})
+}
+
+// A branch that was rewritten: the commit that it had is told apart from one that a clone only lacks, and a server that still gives
+// it by its hash, as forges do, says how far it is.
+func TestAncestryOfARewrittenBranch(t *testing.T) {
+	tidy(t)
+	for _, any := range []bool{true, false} {
+		repo := gittest.New(t, history)
+		server := gittest.Serve(t, repo, gittest.HTTP{AnyCommit: any})
+		dir := filepath.Join(t.TempDir(), "checkout")
+		gittest.Git(t, t.TempDir(), "clone", "-q", "--single-branch", server.URL, dir)
+		repo.Detach(first)
+		lost := repo.Commit("a commit that is about to be forgotten")
+		repo.Git("update-ref", "--no-deref", "HEAD", third)
+		got := ancestry(t, open(t, source.Options{Repo: dir}), lost)
+		if any && (got.Kind != source.Diverged || got.Ahead != 2 || got.Behind != 1) || !any && (got.Kind != source.Unknown || !got.Gone) {
+			t.Errorf("any commit %v: %+v", any, got)
+		}
+	}
 }
 
 func TestAncestryErrors(t *testing.T) {
