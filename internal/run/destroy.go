@@ -63,7 +63,7 @@ func (r *run) condemn(ctx context.Context) []event.Failure {
 	if r.state, err = r.store.Load(ctx, r.root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	r.busyRoot = !r.options.DryRun && r.contended(ctx, r.state.Root)
+	r.busyRoot = !r.options.DryRun && r.contended(ctx, r.state)
 	r.tellReached(r.root, r.state)
 	records := r.state.Sorted()
 	if failures := r.unclaimed(ctx, records); len(failures) > 0 {

@@ -130,7 +130,7 @@ func TestTroubleAtEachRequest(t *testing.T) {
 	}{
 		{"between two commits", between, []troubled{
 			{"taking the lock", proxy.To("create", "leases"), 1, cutAfter},
-			{"reading the root's record", toRecord("get", "sluice-root."), 1, truncated},
+			{"looking whether the records are as before", toRecord("list", ""), 2, truncated},
 			{"telling that the run begins", toRecord("update", "sluice-root."), 1, busy},
 			{"noting what is about to be", toRecord("update", "sluice."), 1, cutAfter},
 			{"making a record", toRecord("create", ""), 1, internalError},

@@ -111,20 +111,29 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 }
 
 // contended says whether another run may be at work on the root whose state was
-// just read: its record tells of one that has not ended, and the lock is held. What
+// just read: a record tells of one that has not ended, and the lock is held. What
 // that one does from now on need not show in the records, which name what it is
 // about to touch, not how far it has come. A run that was killed long ago is no
-// reason: nobody holds its lock.
-func (r *run) contended(ctx context.Context, root *inventory.Root) bool {
-	if root == nil || root.Started.Result != inventory.Applying && root.Started.Result != inventory.Destroying || r.held.Load() != nil {
+// reason: nobody holds its lock. Nor is anybody while this run holds it.
+func (r *run) contended(ctx context.Context, state *inventory.State) bool {
+	unfinished := state.Root != nil && unended(state.Root.Started.Result)
+	for _, record := range state.Records {
+		unfinished = unfinished || unended(record.Result)
+	}
+	if !unfinished || r.held.Load() != nil {
 		return false
 	}
 	c, err := r.cluster.Client("")
 	if err != nil {
 		return true
 	}
-	held, err := lock.Look(cluster.Urgent(ctx), c, r.options.StateNamespace, inventory.RootName(root.ID))
+	held, err := lock.Look(cluster.Urgent(ctx), c, r.options.StateNamespace, inventory.RootName(r.root))
 	return err != nil || held != nil && !held.Expired
+}
+
+// unended says whether a result is that of a run which is at work, or was killed.
+func unended(result inventory.Result) bool {
+	return result == inventory.Applying || result == inventory.Destroying
 }
 
 // stale says, once the lock is held, whether what was found out before may no
@@ -143,7 +152,7 @@ func (r *run) stale(ctx context.Context) (bool, error) {
 
 // again tells that everything is looked at once more.
 func (r *run) again() {
-	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root has ended meanwhile: looking at the cluster again"})
+	r.notice(event.Notice{Level: event.Info, Code: "planned-again", Text: "another run of this root was at work meanwhile: looking at the cluster again"})
 }
 
 // upToDate makes the plan anew if it is stale. The guards are asked again, too: what

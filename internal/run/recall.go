@@ -115,7 +115,7 @@ func (r *run) recall(ctx context.Context) []event.Failure {
 	if r.state, err = store.Load(ctx, r.root); err != nil {
 		return r.failuresOf(ctx, "record", nil, err)
 	}
-	r.busyRoot = r.options.Command.writes() && r.contended(ctx, r.state.Root)
+	r.busyRoot = r.options.Command.writes() && r.contended(ctx, r.state)
 	var nodes []*node
 	for _, n := range r.sorted() {
 		if !n.excluded { // what this run leaves out may be run by anybody
@@ -397,6 +397,9 @@ var relations = map[source.RelationKind]string{
 
 // standing says what the last commit that was run is: live, if it ended well.
 func standing(root *inventory.Root) string {
+	if root.Started.Result == inventory.Applying {
+		return "a run is applying, or was when it was cut off"
+	}
 	if root.Started.Commit == root.Finished.Commit {
 		return "is live"
 	}

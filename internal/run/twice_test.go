@@ -119,20 +119,27 @@ func to(verb, resource, name string) func(proxy.Request) bool {
 func TestTheSecondOfTwoRuns(t *testing.T) {
 	for name, test := range map[string]struct {
 		first, second string // values
-		verdict       event.Verdict
-		reason        string
-		live          string
-		quiet         bool // the second writes nothing
+		// unknown is set if nothing is on record yet of the first when the second plans.
+		unknown bool
+		verdict event.Verdict
+		live    string
+		quiet   bool // the second writes nothing
 	}{
-		"newer":      {"2", "3", event.Live, "", "3", false},
-		"older":      {"3", "2", event.VerdictRefused, "OlderCommit", "3", true},
-		"much older": {"3", "1", event.VerdictRefused, "OlderCommit", "3", true},
-		"the same":   {"3", "3", event.Live, "", "3", false},
+		"newer":                     {"2", "3", false, event.Live, "3", false},
+		"newer than one not begun":  {"2", "3", true, event.Live, "3", false},
+		"older than one not begun":  {"3", "2", true, event.VerdictRefused, "3", true},
+		"much older":                {"3", "1", true, event.VerdictRefused, "3", true},
+		"the same":                  {"3", "3", false, event.Live, "3", false},
+		"the same as one not begun": {"3", "3", true, event.Live, "3", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newTwice(t)
 			commits := map[string]string{"1": "HEAD~2", "2": w.set("2"), "3": w.set("3")}
-			hang := w.Fail(proxy.Fault{Match: to("apply", "configmaps", "b"), Times: 1, Do: proxy.Hang()})
+			match := to("apply", "configmaps", "b")
+			if test.unknown {
+				match = w.begins()
+			}
+			hang := w.Fail(proxy.Fault{Match: match, Times: 1, Do: proxy.Hang()})
 			first := make(chan ended, 1)
 			go func() { first <- w.at(commits[test.first])(run.CommandRun) }()
 			if err := hang.Await(t.Context(), 1); err != nil {
@@ -150,8 +157,8 @@ func TestTheSecondOfTwoRuns(t *testing.T) {
 			if e.Verdict != test.verdict || !slices.Contains(e.notices(), "planned-again") {
 				t.Errorf("the second: %s, notices %q", e, e.notices())
 			}
-			if test.reason != "" && (e.ExitCode != 4 || len(e.failures()) != 1 || e.failures()[0].Reason != test.reason) {
-				t.Errorf("the second: %s, want %s", e, test.reason)
+			if e.Verdict == event.VerdictRefused && (e.ExitCode != 4 || len(e.failures()) != 1 || e.failures()[0].Reason != "OlderCommit") {
+				t.Errorf("the second: %s, want OlderCommit", e)
 			}
 			wrote := others(p.Requests())
 			if test.quiet && len(wrote) > 0 {
@@ -173,6 +180,34 @@ func TestTheSecondOfTwoRuns(t *testing.T) {
 	}
 }
 
+// begins matches the request by which a run says that it begins to write. It has the
+// lock by then.
+func (w *world) begins() func(proxy.Request) bool {
+	return to("update", "configmaps", "sluice-root."+w.namespace+".entry")
+}
+
+// An older commit does not even wait once the newer one's run is on record, and is told
+// that it is on.
+func TestAnOlderRunDoesNotWait(t *testing.T) {
+	w := newTwice(t)
+	older, newer := w.set("2"), w.set("3")
+	hang := w.Fail(proxy.Fault{Match: to("apply", "configmaps", "b"), Times: 1, Do: proxy.Hang()})
+	first := make(chan ended, 1)
+	go func() { first <- w.at(newer)(run.CommandRun) }()
+	if err := hang.Await(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	e := w.at(older, func(o *run.Options) { o.LockWait = time.Hour })(run.CommandRun)
+	want := fmt.Sprintf("commit %.7s is older than %.7s, which a run is applying, or was when it was cut off (1 commit behind)", older, newer)
+	if failures := e.failures(); e.ExitCode != 4 || len(failures) != 1 || failures[0].Text != want {
+		t.Errorf("%s\nwant %s", e, want)
+	}
+	hang.Release()
+	if e := <-first; e.Verdict != event.Live {
+		t.Error(e)
+	}
+}
+
 // A plan that was approved is refused if a newer commit went live while it waited for
 // the lock, and so is one that a run in between has made another.
 func TestAnApprovedPlanWaits(t *testing.T) {
@@ -187,7 +222,7 @@ func TestAnApprovedPlanWaits(t *testing.T) {
 			if approved.Plan == nil {
 				t.Fatal(approved)
 			}
-			hang := w.Fail(proxy.Fault{Match: to("apply", "configmaps", "b"), Times: 1, Do: proxy.Hang()})
+			hang := w.Fail(proxy.Fault{Match: w.begins(), Times: 1, Do: proxy.Hang()})
 			first := make(chan ended, 1)
 			go func() { first <- w.at(commits[test.first])(run.CommandRun) }()
 			if err := hang.Await(t.Context(), 1); err != nil {
@@ -315,7 +350,7 @@ func TestLockLostInMidFlight(t *testing.T) {
 			if _, err := w.client.CoordinationV1().Leases(w.namespace).Patch(t.Context(), l.Name, types.MergePatchType, take, metav1.PatchOptions{}); err != nil {
 				t.Error(err)
 			}
-		}, `to "somebody" (bob)`, 1},
+		}, `to "somebody" (bob, commit `, 1},
 		"not renewed": {func(t *testing.T, w *world, _ *coordinationv1.Lease) {
 			w.Fail(proxy.Fault{Match: func(r proxy.Request) bool { return r.Resource == "leases" }, Do: proxy.Cut()})
 		}, "it could not be renewed in time", 1},
@@ -429,11 +464,12 @@ func TestRepairLeavesWhatIsRight(t *testing.T) {
 			t.Error(err)
 		}
 	})})
+	w.Take()
 	e := w.do(run.CommandStatus, nil, func(o *run.Options) { o.Repair, o.Source.Repo = true, "" })
 	if e.Verdict != event.VerdictValid || e.Status == nil || len(e.Status.Repairs) != 0 {
 		t.Errorf("%s: %+v", e, e.Status)
 	}
-	if wrote := others(w.Requests()); slices.ContainsFunc(wrote, func(r string) bool { return strings.Contains(r, name) && strings.HasPrefix(r, "PUT") }) {
+	if wrote := others(w.Requests()); len(wrote) > 0 {
 		t.Errorf("it wrote %q", wrote)
 	}
 }
