@@ -46,7 +46,8 @@ type LostError struct {
 	Lease string
 	// By is who took it; zero if nobody is known to have.
 	By Holder
-	// Err is why it could not be renewed, if that is the reason.
+	// Err is why it could not be renewed, if that is the reason. It is not unwrapped: that a connection was refused may pass, and is
+	// worth another try; this does not.
 	Err error
 }
 
@@ -59,9 +60,6 @@ func (e *LostError) Error() string {
 	}
 	return fmt.Sprintf("lost the lock %s: somebody deleted it", e.Lease)
 }
-
-// Unwrap returns why it could not be renewed.
-func (e *LostError) Unwrap() error { return e.Err }
 
 // AccessError says which permission is missing for the lock.
 type AccessError struct {
