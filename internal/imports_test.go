@@ -78,7 +78,7 @@ var rules = map[string]rule{
 	},
 	"export":          {internal: []string{"flux"}, external: []string{apimachinery, "sigs.k8s.io/yaml"}, why: "what leaves as text: Secrets are masked in one place"},
 	"redact":          {internal: []string{"event"}, why: "masked before fan-out, so every report is covered"},
-	"report":          {internal: []string{"event"}, why: "one truth for all formats"},
+	"report":          {internal: []string{"event", "safe"}, why: "one truth for all formats"},
 	"report/terminal": {internal: []string{"event", "report"}, external: []string{"golang.org/x/term"}, why: "one rendering"},
 	"report/github":   {internal: []string{"event", "report"}, external: []string{"os", "github.com/sethvargo/go-githubactions"}, why: "one rendering; go-githubactions only here"},
 	"report/gitlab":   {internal: []string{"event", "report"}, why: "one rendering"},
@@ -87,7 +87,7 @@ var rules = map[string]rule{
 	"report/diagram":  {internal: []string{"report"}, why: "one way to draw the graph, for reports and by itself"},
 	"report/markdown": {internal: []string{"event", "report", "report/diagram"}, why: "one rendering"},
 	"cli": {
-		internal: []string{"apply", "cluster", "event", "export", "health", "planfile", "prune", "redact", "report", "report/*", "run", "source", "status", "substitute"},
+		internal: []string{"apply", "cluster", "event", "export", "health", "planfile", "prune", "redact", "report", "report/*", "run", "safe", "source", "status", "substitute"},
 		external: []string{"os", "github.com/urfave/cli", "golang.org/x/term"}, why: "flags, environment, wiring, exit codes; the only user of urfave/cli",
 	},
 }

@@ -55,7 +55,7 @@ type Result struct {
 
 // grace is how long a write that was under way when the context ended may
 // still take. A run that is told to stop has five seconds.
-const grace = 3 * time.Second
+const grace = 2 * time.Second
 
 // objectRetry is for failures that a new reading of the object cures: another
 // writer was faster, a kind was defined or a right was given a moment ago and
@@ -71,7 +71,7 @@ var objectRetry = retry.Policy{Attempts: 5, Base: 200 * time.Millisecond, Factor
 // before all were done, else that of the wait after a stage.
 //
 // When ctx ends nothing new is started, and a write that is under way may take
-// another three seconds.
+// another two seconds.
 func Apply(ctx context.Context, c client.WithWatch, objects []flux.Object, o Options) ([]Result, error) {
 	if o.Concurrency < 1 {
 		o.Concurrency = defaultConcurrency

@@ -12,6 +12,9 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/sluicerun/sluice/internal/report"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // exitUsage is the exit code of wrong usage; those of a run are its verdicts',
@@ -34,11 +37,14 @@ type System struct {
 func Main(ctx context.Context, args []string, sys System) int {
 	code := 0
 	app := newApp(sys, &code)
-	err := app.RunContext(ctx, flagsFirst(app, args))
+	err := safe.Do(func() error { return app.RunContext(ctx, flagsFirst(app, args)) })
 	var usage *usageError
 	switch {
 	case err == nil:
 		return code
+	case isFault(err):
+		printError(sys.Stderr, err)
+		return unwritten(code)
 	case errors.As(err, &usage):
 		printError(sys.Stderr, usage, "run 'sluice "+strings.TrimSpace(usage.command+" --help")+"' for the flags and what they mean")
 		return exitUsage
@@ -89,6 +95,12 @@ func printError(w io.Writer, err error, hints ...string) {
 	}
 	for _, hint := range hints {
 		fmt.Fprintf(w, "hint: %s\n", hint)
+	}
+	var fault *safe.Error
+	if errors.As(err, &fault) {
+		for _, line := range fault.Trace() {
+			fmt.Fprintf(w, "  | %s\n", report.Clean(line))
+		}
 	}
 }
 

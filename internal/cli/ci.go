@@ -2,7 +2,9 @@ package cli
 
 import (
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/sluicerun/sluice/internal/source"
 )
@@ -18,6 +20,10 @@ type place struct {
 	// host and token are the forge that the job belongs to and its own
 	// credentials there; user is the name that goes with the token.
 	host, user, token string
+	// jobTimeout is the job's own limit, counted from jobStarted; zero where it
+	// is not known. GitHub tells no job its timeout-minutes.
+	jobTimeout time.Duration
+	jobStarted time.Time
 }
 
 // detect reads the variables that GitHub Actions and GitLab CI set for every
@@ -40,11 +46,39 @@ func detect(getenv func(string) string) place {
 		}
 		return p
 	case getenv("GITLAB_CI") == "true":
-		return place{system: "gitlab", runURL: getenv("CI_JOB_URL"), actor: getenv("GITLAB_USER_LOGIN"),
+		p := place{system: "gitlab", runURL: getenv("CI_JOB_URL"), actor: getenv("GITLAB_USER_LOGIN"),
 			commit: getenv("CI_COMMIT_SHA"), branch: getenv("CI_COMMIT_REF_NAME"), repoURL: getenv("CI_PROJECT_URL"),
 			host: getenv("CI_SERVER_HOST"), user: "gitlab-ci-token", token: getenv("CI_JOB_TOKEN")}
+		// Seconds, since GitLab and GitLab Runner 15.7, and ISO 8601 in UTC. What
+		// cannot be read is as if it were not there: it is not the user's.
+		if seconds, err := strconv.Atoi(getenv("CI_JOB_TIMEOUT")); err == nil && seconds > 0 {
+			p.jobTimeout = time.Duration(seconds) * time.Second
+		}
+		if started, err := time.Parse(time.RFC3339, getenv("CI_JOB_STARTED_AT")); err == nil {
+			p.jobStarted = started
+		}
+		return p
 	}
 	return place{}
+}
+
+// jobMargin is how long before a job's limit a run ends: what it takes to put the
+// cluster in order, and the job's own end, which uploads the reports.
+const jobMargin = time.Minute
+
+// jobLimit is how long a run may take that begins now, as far as the job's own limit
+// goes; zero if that is not known. The time that the job has used so far is judged
+// by two clocks, GitLab's and this machine's; if that makes no sense, it counts as
+// none.
+func (p place) jobLimit(now time.Time) time.Duration {
+	if p.jobTimeout <= 0 {
+		return 0
+	}
+	left := p.jobTimeout
+	if used := now.Sub(p.jobStarted); !p.jobStarted.IsZero() && used > 0 && used < left {
+		left -= used
+	}
+	return max(time.Second, (left - min(jobMargin, left/4)).Truncate(time.Second))
 }
 
 // serves says whether the job's own repository is the one of the URL, so that

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 	"github.com/sluicerun/sluice/internal/report/junit"
 	"github.com/sluicerun/sluice/internal/report/markdown"
 	"github.com/sluicerun/sluice/internal/report/terminal"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // heartbeat is how often a quiet log shows that the run is alive: a CI job that
@@ -92,8 +94,8 @@ func reportNames() []string {
 }
 
 // open starts the log. The function it returns ends it and gives its first
-// error.
-func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
+// error; it returns when its context ends at the latest.
+func (o output) open(secrets *redact.Set) (*report.Stream, func(context.Context) error) {
 	var renderer report.Renderer
 	switch o.format {
 	case "json":
@@ -112,9 +114,9 @@ func (o output) open(secrets *redact.Set) (*report.Stream, func() error) {
 	}
 	ticker := time.NewTicker(heartbeat)
 	stream := report.NewStream(o.log, renderer, ticker.C)
-	return stream, func() error {
+	return stream, func(ctx context.Context) error {
 		defer ticker.Stop()
-		return stream.Close()
+		return stream.Close(ctx)
 	}
 }
 
@@ -128,15 +130,18 @@ func (o output) path(format string) string {
 	return ""
 }
 
-// writeReports writes every --report. A file appears whole or not at all.
+// writeReports writes every --report. A file appears whole or not at all, and
+// whatever goes wrong with one of them, the others are written.
 func (o output) writeReports(s report.Summary) []error {
 	var errs []error
 	for _, r := range o.reports {
-		var text bytes.Buffer
-		err := reportFormats[r.format](&text, s)
-		if err == nil {
-			err = writeFile(r.path, text.Bytes(), 0o644)
-		}
+		err := safe.Do(func() error {
+			var text bytes.Buffer
+			if err := reportFormats[r.format](&text, s); err != nil {
+				return err
+			}
+			return writeFile(r.path, text.Bytes(), 0o644)
+		})
 		if err != nil {
 			errs = append(errs, fmt.Errorf("--report %s=%s: %w", r.format, r.path, err))
 		}

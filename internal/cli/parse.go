@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -95,6 +96,13 @@ func parseRun(c *cli.Context, sys System, p place) (run.Options, error) {
 		return bad("--cache-limit must be at least 1, got %d", c.Int("cache-limit"))
 	case o.StateNamespace == "":
 		return bad("--state-namespace must not be empty")
+	}
+	if limit := p.jobLimit(time.Now()); limit > 0 && limit < o.Timeout {
+		o.Job = &run.JobLimit{Timeout: p.jobTimeout}
+		if c.IsSet("timeout") {
+			o.Job.Asked = o.Timeout
+		}
+		o.Timeout = limit
 	}
 	for _, kind := range o.AllowDelete {
 		if !slices.ContainsFunc(prune.GuardedKinds, func(known string) bool { return strings.EqualFold(known, kind) }) {

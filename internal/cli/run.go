@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,6 +17,7 @@ import (
 	"github.com/sluicerun/sluice/internal/redact"
 	"github.com/sluicerun/sluice/internal/report"
 	"github.com/sluicerun/sluice/internal/run"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 func runCommand(sys System, code *int) *cli.Command {
@@ -60,36 +64,81 @@ func pipeline(sys System, code *int, show func(*cli.Context, run.Outcome, report
 		if show == nil {
 			return nil
 		}
-		if err := show(c, outcome, summary); err != nil {
-			printError(sys.Stderr, err)
+		if err := safe.Do(func() error { return show(c, outcome, summary) }); err != nil {
 			*code = unwritten(*code)
+			if !errors.Is(err, syscall.EPIPE) { // as head(1) leaves it: whoever reads has enough
+				printError(sys.Stderr, err)
+			}
 		}
 		return nil
 	}
 }
 
 // execute wires a run to its reports: run → redact → every format. The code is
-// the outcome's, or 1 if a report that was asked for is not there.
+// the outcome's, or 1 if a report that was asked for is not there, or if a fault
+// of sluice has left something out of one.
 func execute(ctx context.Context, o run.Options, out output, sys System) (outcome run.Outcome, summary report.Summary, code int) {
 	secrets := redact.New()
 	secrets.Learn(o.Source.Auth.Token, o.Source.Auth.Password, o.Source.Auth.Passphrase, string(o.Source.Auth.SSHKey))
 	fold := report.NewFold()
-	stream, stop := out.open(secrets)
-	sinks := run.Sinks{Events: secrets.Sink(event.Tee(stream, fold)), Learn: secrets.Learn, Public: secrets.Public}
+	stream, closeLog := out.open(secrets)
+	told := &tolerant{next: secrets.Sink(event.Tee(stream, fold))}
+	sinks := run.Sinks{Events: told, Learn: secrets.Learn, Public: secrets.Public}
 	if out.asks {
 		sinks.Confirm = confirm(sys, stream)
 	}
 	outcome = run.Run(ctx, o, sinks)
 	code = outcome.ExitCode
-	if err := stop(); err != nil {
-		printError(sys.Stderr, fmt.Errorf("the log could not be written: %w", err))
+	leaving, left := untilLeaving(ctx)
+	defer left()
+	// The files first: whoever reads the log may have stopped to.
+	errs := []error{safe.Do(func() error { summary = fold.Summary(); return nil })}
+	errs = append(errs, out.writeReports(summary)...)
+	unlogged := closeLog(leaving)
+	if unlogged != nil && !isFault(unlogged) {
+		printError(sys.Stderr, fmt.Errorf("the log could not be written: %w", unlogged))
+		unlogged = nil
 	}
-	summary = fold.Summary()
-	for _, err := range out.writeReports(summary) {
-		printError(sys.Stderr, err)
-		code = unwritten(code)
+	for _, err := range append(errs, unlogged, told.err) {
+		if err != nil {
+			printError(maskingWriter{sys.Stderr, secrets}, err)
+			code = unwritten(code)
+		}
 	}
 	return outcome, summary, code
+}
+
+// tolerant keeps a panic of what takes the events from the run, which has a
+// cluster to leave in order. The event is lost to whoever had not got it yet.
+type tolerant struct {
+	next event.Sink
+	err  error // the first panic
+}
+
+// Emit hands an event on.
+func (t *tolerant) Emit(e event.Event) {
+	if err := safe.Do(func() error { t.next.Emit(e); return nil }); err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+func isFault(err error) bool {
+	var fault *safe.Error
+	return errors.As(err, &fault)
+}
+
+// maskingWriter masks what is written, each call by itself.
+type maskingWriter struct {
+	to      io.Writer
+	secrets *redact.Set
+}
+
+// Write writes p with every known secret masked.
+func (w maskingWriter) Write(p []byte) (int, error) {
+	if _, err := io.WriteString(w.to, w.secrets.Mask(string(p))); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // unwritten is the exit code of a run that ended with another one, and of which

@@ -140,10 +140,12 @@ func (c *Cluster) open(ctx context.Context, config *rest.Config, userAgent strin
 	config.WarningHandlerWithContext = warnings{warning}
 	c.Server, c.config, c.clients = bareURL(config.Host), config, map[string]client.WithWatch{}
 	var err error
+	c.limits.life = ctx
 	if c.http, err = rest.HTTPClientFor(config); err != nil {
 		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
 			text: c.describe("cannot use the credentials for"), hint: "check the user and the cluster that the kubeconfig's context names"}
 	}
+	bePrompt(c.http, config)
 	disco, err := discovery.NewDiscoveryClientForConfigAndClient(config, c.http)
 	if err != nil {
 		return &Error{Problem: BadKubeconfig, Context: c.Context, Server: c.Server, Err: err,
@@ -348,6 +350,7 @@ func (c *Cluster) connection(user string) (*rest.Config, *http.Client, error) {
 	if err != nil {
 		return nil, nil, fmt.Errorf("cannot make a connection for %q: %w", user, err)
 	}
+	bePrompt(httpClient, config)
 	return config, httpClient, nil
 }
 

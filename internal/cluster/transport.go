@@ -66,6 +66,8 @@ type limited struct {
 // limits are those of a connection.
 type limits struct {
 	queue atomic.Pointer[fair.Queue]
+	// life is the context of questions that bring none; nil for none.
+	life context.Context
 	// patience is how long the server may take for a request.
 	patience time.Duration
 	// busy hears of the beginning of each pause that the server asked for.
@@ -96,6 +98,10 @@ func (t *limited) WrappedRoundTripper() http.RoundTripper { return t.base }
 
 // RoundTrip sends a request when it has its turn.
 func (t *limited) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.Context().Done() == nil && t.on.life != nil && request.Method == http.MethodGet {
+		// Discovery asks without a context of its own. It must not outlast the run.
+		request = request.WithContext(t.on.life)
+	}
 	ctx := request.Context()
 	began := time.Now()
 	for attempt := 1; ; attempt++ {
@@ -197,7 +203,7 @@ func (t *limited) send(request *http.Request, attempt int, done func()) (*http.R
 	}
 	response, err := t.base.RoundTrip(sent)
 	if err != nil {
-		err = faults.Lose(silence(ctx, err))
+		err = unanswered(request, faults.Lose(silence(ctx, err)))
 		finish()
 		return nil, err
 	}

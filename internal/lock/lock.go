@@ -13,6 +13,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/sluicerun/sluice/internal/retry"
 )
 
 const (
@@ -26,6 +28,9 @@ const (
 	margin = 5 * time.Second
 	// releaseTimeout bounds what a run that ends spends on its lock.
 	releaseTimeout = time.Second
+	// takeGrace is how long the request that takes the lock may go on when the run has been told to end. Without its answer
+	// nobody would free what it took.
+	takeGrace = 1500 * time.Millisecond
 	// fieldOwner is the field manager of the Lease; the server's note of its writes is the clock that a contender reads.
 	fieldOwner = "sluice"
 )
@@ -225,9 +230,14 @@ func (s *session) free(l *coordinationv1.Lease) bool {
 func (s *session) create(ctx context.Context) (*coordinationv1.Lease, time.Time, error) {
 	for ensured := false; ; ensured = true {
 		lease := &coordinationv1.Lease{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
+		if ctx.Err() != nil {
+			return nil, time.Time{}, context.Cause(ctx)
+		}
 		sent := time.Now()
 		s.fill(lease, sent, 0)
-		err := s.client.Create(ctx, lease, client.FieldOwner(fieldOwner))
+		whole, cancel := retry.Outlive(ctx, takeGrace)
+		err := s.client.Create(whole, lease, client.FieldOwner(fieldOwner))
+		cancel()
 		switch {
 		case err == nil:
 			return lease, sent, nil
@@ -251,7 +261,9 @@ func (s *session) take(ctx context.Context, live *coordinationv1.Lease) (*coordi
 	}
 	sent := time.Now()
 	s.fill(lease, sent, transitions+1)
-	err := s.client.Update(ctx, lease, client.FieldOwner(fieldOwner))
+	whole, cancel := retry.Outlive(ctx, takeGrace)
+	defer cancel()
+	err := s.client.Update(whole, lease, client.FieldOwner(fieldOwner))
 	switch {
 	case err == nil:
 		return lease, sent, nil

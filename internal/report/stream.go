@@ -1,11 +1,14 @@
 package report
 
 import (
+	"bytes"
+	"context"
 	"io"
 	"sync"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/event"
+	"github.com/sluicerun/sluice/internal/safe"
 )
 
 // Renderer turns events into bytes for a stream. A Stream calls it from one
@@ -21,9 +24,13 @@ type Renderer interface {
 	Err() error
 }
 
-// Stream owns a writer: one goroutine writes to it what a Renderer makes of
-// events and ticks. Emit never waits for the writer, however slow that is, so
-// a stuck terminal does not hold up a delivery.
+// Stream owns a writer and a Renderer. One goroutine feeds events and ticks to the
+// Renderer, another one writes what it makes of them. Emit never waits for either,
+// however slow they are, so a stuck terminal does not hold up a delivery; nor does
+// it hold up the Renderer, which may keep files of its own.
+//
+// A panic of the Renderer costs what it was to make of one event, and is the
+// Stream's error.
 type Stream struct {
 	w        io.Writer
 	renderer Renderer
@@ -34,16 +41,26 @@ type Stream struct {
 	flush  []chan struct{} // closed when what was queued before is written
 	closed bool
 	wake   chan struct{}
-	done   chan struct{}
-	err    error // the goroutine's until done is closed
+
+	// What is rendered and not written yet, under mu too.
+	text     bytes.Buffer
+	flushing []chan struct{}
+	ready    chan struct{}
+
+	fault    error         // of the rendering goroutine, until rendered is closed
+	rendered chan struct{} // closed when nothing more comes
+	err      error         // of the writing goroutine, until done is closed
+	done     chan struct{}
 }
 
 // NewStream starts a Stream. Each time that comes through tick is a
 // heartbeat; nil means none. Whoever makes a Stream closes it, and the ticker
 // stays the caller's.
 func NewStream(w io.Writer, renderer Renderer, tick <-chan time.Time) *Stream {
-	s := &Stream{w: w, renderer: renderer, tick: tick, wake: make(chan struct{}, 1), done: make(chan struct{})}
-	go s.loop()
+	s := &Stream{w: w, renderer: renderer, tick: tick, wake: make(chan struct{}, 1), ready: make(chan struct{}, 1),
+		rendered: make(chan struct{}), done: make(chan struct{})}
+	go s.render()
+	go s.write()
 	return s
 }
 
@@ -54,20 +71,30 @@ func (s *Stream) Emit(e event.Event) {
 		s.queue = append(s.queue, e)
 	}
 	s.mu.Unlock()
-	s.signal()
+	signal(s.wake)
 }
 
 // Close waits until everything is written and returns the first error of the
-// writer, else that of the renderer. The writer stays open: it is the
+// writer, else that of the renderer. If ctx ends first, the error is its cause,
+// and what is not written yet may never be. The writer stays open: it is the
 // caller's. Closing twice is harmless.
-func (s *Stream) Close() error {
+func (s *Stream) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
-	s.signal()
-	<-s.done
-	if s.err != nil {
+	signal(s.wake)
+	for _, end := range []chan struct{}{s.rendered, s.done} {
+		select {
+		case <-end:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	switch {
+	case s.err != nil:
 		return s.err
+	case s.fault != nil:
+		return s.fault
 	}
 	return s.renderer.Err()
 }
@@ -82,19 +109,20 @@ func (s *Stream) Flush() {
 	if closed {
 		return // Close waits
 	}
-	s.signal()
+	signal(s.wake)
 	<-written
 }
 
-func (s *Stream) signal() {
+func signal(to chan struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }
 
-func (s *Stream) loop() {
-	defer close(s.done)
+// render feeds the Renderer.
+func (s *Stream) render() {
+	defer close(s.rendered)
 	for {
 		select {
 		case <-s.wake:
@@ -106,12 +134,12 @@ func (s *Stream) loop() {
 			if s.drain() {
 				return
 			}
-			s.write(s.renderer.Tick(now))
+			s.pass(s.made(func() []byte { return s.renderer.Tick(now) }), nil)
 		}
 	}
 }
 
-// drain writes what is queued and reports whether that was the end.
+// drain renders what is queued and reports whether that was the end.
 func (s *Stream) drain() bool {
 	for {
 		s.mu.Lock()
@@ -119,22 +147,56 @@ func (s *Stream) drain() bool {
 		s.queue, s.flush = nil, nil
 		s.mu.Unlock()
 		for _, e := range events {
-			s.write(s.renderer.Event(e))
+			s.pass(s.made(func() []byte { return s.renderer.Event(e) }), nil)
 		}
-		for _, written := range flush {
-			close(written)
-		}
+		s.pass(nil, flush)
 		if len(events) == 0 {
 			return closed
 		}
 	}
 }
 
-// write writes unless writing failed before. The renderer goes on being fed,
-// since it may keep files of its own.
-func (s *Stream) write(b []byte) {
-	if len(b) == 0 || s.err != nil {
+// made is what the Renderer makes of something, nothing if it panics.
+func (s *Stream) made(render func() []byte) (text []byte) {
+	if err := safe.Do(func() error { text = render(); return nil }); err != nil && s.fault == nil {
+		s.fault = err
+	}
+	return text
+}
+
+// pass hands text on to the writing goroutine, and those who wait until all so
+// far is written.
+func (s *Stream) pass(text []byte, flush []chan struct{}) {
+	if len(text) == 0 && len(flush) == 0 {
 		return
 	}
-	_, s.err = s.w.Write(b)
+	s.mu.Lock()
+	s.text.Write(text)
+	s.flushing = append(s.flushing, flush...)
+	s.mu.Unlock()
+	signal(s.ready)
+}
+
+// write writes until everything is rendered and written. After an error nothing
+// more is written, but who waits is let go.
+func (s *Stream) write() {
+	defer close(s.done)
+	for last := false; !last; {
+		select {
+		case <-s.ready:
+		case <-s.rendered:
+			last = true
+		}
+		s.mu.Lock()
+		text, flushing := bytes.Clone(s.text.Bytes()), s.flushing
+		s.text.Reset()
+		s.flushing = nil
+		s.mu.Unlock()
+		if len(text) > 0 && s.err == nil {
+			_, s.err = s.w.Write(text)
+		}
+		for _, written := range flushing {
+			close(written)
+		}
+	}
 }

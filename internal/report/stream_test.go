@@ -35,7 +35,7 @@ func TestStreamKeepsTheOrder(t *testing.T) {
 	for range 2 {
 		tick <- time.Date(2026, 3, 2, 10, 5, 0, 0, time.UTC)
 	}
-	if err := s.Close(); err != nil {
+	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	want := ""
@@ -53,7 +53,7 @@ func TestStreamAfterClose(t *testing.T) {
 	s := report.NewStream(&b, echo{}, nil)
 	s.Emit(started("a"))
 	for range 2 {
-		if err := s.Close(); err != nil {
+		if err := s.Close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		s.Emit(started("late"))
@@ -83,7 +83,7 @@ func TestStreamDoesNotHoldUpTheRun(t *testing.T) {
 			}
 		}
 	})
-	if err := s.Close(); err != nil {
+	if err := s.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.Close()
@@ -111,7 +111,7 @@ func TestStreamReportsTheFirstError(t *testing.T) {
 	for range 5 {
 		s.Emit(started("a"))
 	}
-	if err := s.Close(); err == nil || err.Error() != "broken pipe" {
+	if err := s.Close(t.Context()); err == nil || err.Error() != "broken pipe" {
 		t.Errorf("got %v", err)
 	}
 	if w.writes != 1 || r.events != 5 {
@@ -119,7 +119,7 @@ func TestStreamReportsTheFirstError(t *testing.T) {
 	}
 	own := errors.New("no summary")
 	s = report.NewStream(io.Discard, echo{err: own}, nil)
-	if err := s.Close(); !errors.Is(err, own) {
+	if err := s.Close(t.Context()); !errors.Is(err, own) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -45,6 +45,10 @@ type working struct {
 	beginning sync.Mutex
 	// ends is written by the one goroutine that hears of ends.
 	ends map[flux.ID]event.NodeFinished
+	// turned are the nodes that were applied, and early the ends of waits that
+	// came before that; they belong to the same goroutine.
+	turned map[flux.ID]bool
+	early  map[flux.ID]schedule.Result
 	// scheduled are the nodes whose steps the schedule has, and toBuild those of
 	// them whose build is still to come; both nil until the graph runs. They
 	// belong to the goroutine of the schedule.
@@ -60,6 +64,7 @@ type working struct {
 func (w *working) init() {
 	w.told = map[string]bool{}
 	w.ends = map[flux.ID]event.NodeFinished{}
+	w.turned, w.early = map[flux.ID]bool{}, map[flux.ID]schedule.Result{}
 	w.shut = map[string]*shutError{}
 	w.unpruned = map[flux.ID]bool{}
 }

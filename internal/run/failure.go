@@ -83,7 +83,21 @@ func (r *run) failure(ctx context.Context, phase string, n *node, err error) eve
 			f.Reason = "RunTimeout"
 		}
 	}
+	if sent, ok := as[*cluster.UnansweredError](err); ok && (phase == "apply" || phase == "prune") {
+		f.Reason, f.Hint = "OutcomeUnknown", "run it again: it looks at what is there, and goes on from it"
+		if f.Object != "" {
+			f.Text = f.Object + " " + sent.Error()
+		}
+	}
+	if fault, ok := as[*safe.Error](err); ok {
+		trace(&f, fault)
+	}
 	return f
+}
+
+// trace adds to a failure where a fault of sluice happened.
+func trace(f *event.Failure, fault *safe.Error) {
+	f.Logs, f.LogsNote = fault.Trace(), "none of a container; this is where in sluice it happened"
 }
 
 // names says whether a text names a Kustomization: the id by itself, not as a
@@ -174,6 +188,7 @@ func interrupted(ctx context.Context) event.Failure {
 	}
 	if fault, ok := cause.(*safe.Error); ok {
 		f.Reason, f.Hint = fault.Reason(), fault.Hint()
+		trace(&f, fault)
 	}
 	return f
 }

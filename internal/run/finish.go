@@ -2,7 +2,6 @@ package run
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,11 +17,6 @@ import (
 const (
 	// saveLimit is what saving the records may take.
 	saveLimit = 30 * time.Second
-	// exitLimit is what it may take when a signal has ended the run, from the
-	// signal on: a CI system kills the job a few seconds later. leastLimit is
-	// what is left for it in any case.
-	exitLimit  = 4 * time.Second
-	leastLimit = time.Second
 	// savers is how many records are saved at once.
 	savers = 8
 )
@@ -89,25 +83,10 @@ func (r *run) finish(ctx context.Context) Outcome {
 		}
 	}
 	outcome.Status = r.status
-	r.emit(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
+	r.events.close(event.RunFinished{At: now(), Verdict: verdict, ExitCode: outcome.ExitCode, Failures: r.failures,
 		Pruned: r.cutoff && verdict == event.Live || verdict == r.options.success() && !r.options.Command.writes(), Saved: saved,
 		Repeated: r.homes.repeated(), Next: next, Duration: time.Since(r.began)})
 	return outcome
-}
-
-// saving returns the context for saving records: it does not end with the run,
-// but soon after a signal.
-func (r *run) saving(ctx context.Context) (context.Context, context.CancelFunc) {
-	limited, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), saveLimit, errors.New("saving took too long"))
-	stop := context.AfterFunc(r.outside, func() {
-		left := exitLimit
-		if at := r.stopped.Load(); at != nil {
-			left = max(leastLimit, exitLimit-time.Since(*at))
-		}
-		timer := time.AfterFunc(left, cancel)
-		context.AfterFunc(limited, func() { timer.Stop() })
-	})
-	return limited, func() { stop(); cancel() }
 }
 
 // judge is the answer to "is this commit live and healthy?": the worst of what

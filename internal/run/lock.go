@@ -57,13 +57,13 @@ func (r *run) mayWrite() error {
 }
 
 // release frees the lock. One that was lost stays with the run, which may not write
-// any more.
+// any more. It is safe for concurrent use: a run is also freed of its lock while a
+// stage hangs.
 func (r *run) release() {
 	held := r.held.Load()
-	if held == nil || held.Err() != nil {
+	if held == nil || held.Err() != nil || !r.held.CompareAndSwap(held, nil) {
 		return
 	}
-	r.held.Store(nil)
 	if err := safe.Do(held.Release); err != nil {
 		r.notice(event.Notice{Level: event.Warning, Code: "lock-release", Text: "the lock could not be freed: " + err.Error(),
 			Hint: "it frees itself within seconds"})

@@ -129,8 +129,10 @@ type Options struct {
 	Wait health.Mode
 	// Retries is how often a failed Kustomization is tried again.
 	Retries int
-	// Timeout limits the whole run.
+	// Timeout limits the whole run. Job is set if that is what is left of the CI
+	// job's own limit, and nil if it is what the user wants.
 	Timeout time.Duration
+	Job     *JobLimit
 	// NoFailFast goes on waiting for a Kustomization's other objects when one
 	// of them has failed (S6.11).
 	NoFailFast bool
@@ -152,6 +154,14 @@ type Options struct {
 	MaxPrune int
 	// LockWait is how long to wait for another run of the same root.
 	LockWait time.Duration
+}
+
+// JobLimit is the limit of the CI job that a run is part of.
+type JobLimit struct {
+	// Timeout is how long the job may take as a whole.
+	Timeout time.Duration
+	// Asked is the longer time that the user has asked for; 0 if for none.
+	Asked time.Duration
 }
 
 // Sinks are where a run's facts go.

@@ -17,7 +17,7 @@
 // that objects live in) and at what is remembered (renamed.go: under another name
 // of the root), plan.go plans (preview.go: what a plan tells), prune.go guards and
 // prunes, approved.go saves a plan and holds a run to it, lock.go locks, deploy.go runs the graph (turn.go: how a node's turn ends;
-// late.go: nodes that are built at theirs), finish.go gives the verdict.
+// late.go: nodes that are built at theirs), finish.go gives the verdict, attend.go and limit.go see to it that a run which is to end does.
 // records.go is the life of a record through all of them. status.go (live.go,
 // orphans.go, drift.go: what it finds in the cluster), repair.go and destroy.go are
 // the stages of the two commands that are about no commit, and recorded.go what
@@ -48,21 +48,26 @@ import (
 // returns, at the latest after Options.Timeout and a few seconds; every fact
 // goes to the sink as it becomes known. When ctx ends, nothing new is started,
 // what is in flight is finished, records and lock are put in order on a short
-// time of their own, and the verdict is VerdictCancelled.
+// time of their own, and the verdict is VerdictCancelled; attend.go has the times.
+// A stage that hangs is left behind, which is the one thing that outlives a call.
 func Run(ctx context.Context, o Options, s Sinks) Outcome {
 	r := newRun(o, s)
-	defer r.close()
 	r.outside = ctx
 	defer context.AfterFunc(ctx, func() { at := time.Now(); r.stopped.Store(&at) })()
-	limited, cancel := context.WithTimeoutCause(ctx, o.Timeout, &TimeoutError{Limit: o.Timeout})
+	limited, cancel := context.WithTimeoutCause(ctx, o.Timeout, &TimeoutError{Limit: o.Timeout, Job: o.Job})
 	defer cancel()
 	limited, r.abort = context.WithCancelCause(limited)
 	defer r.abort(nil)
 	r.atEnd = limited.Done()
 	r.emit(event.RunStarted{At: now(), Command: string(r.options.Command), DryRun: r.options.DryRun, Version: o.Version, Repo: r.options.Source.Repo, Path: o.Path, RunURL: o.RunURL, Actor: o.Actor})
+	r.tellJobLimit()
 
 	for _, stage := range r.stages() {
-		if failures := r.guarded(limited, stage); len(failures) > 0 {
+		failures, ended := r.attended(limited, stage)
+		if !ended {
+			return r.abandon(limited, stage)
+		}
+		if len(failures) > 0 {
 			r.stop(verdictOf(stage, failures), failures)
 			break
 		}
@@ -70,6 +75,7 @@ func Run(ctx context.Context, o Options, s Sinks) Outcome {
 			break // there is nothing to do
 		}
 	}
+	defer r.close()
 	return r.finish(limited)
 }
 
@@ -173,18 +179,6 @@ func (r *run) close() {
 		_ = r.commit.Close()
 	}
 	r.homes.closeAll()
-}
-
-// TimeoutError is the cause of a run's context when its limit has passed.
-type TimeoutError struct{ Limit time.Duration }
-
-func (e *TimeoutError) Error() string {
-	return fmt.Sprintf("the run's limit of %s has passed", e.Limit)
-}
-
-// Hint says what to do.
-func (e *TimeoutError) Hint() string {
-	return "raise --timeout, and keep it below the CI job's own limit"
 }
 
 // open opens the repository.

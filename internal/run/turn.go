@@ -40,9 +40,24 @@ func (r *run) turn(ctx context.Context, n *node, do func(context.Context) error)
 	case unhealthy:
 		return &ending{result: event.Unhealthy, failures: r.explain(ctx, n, err), err: err}
 	case ctx.Err() != nil && (errors.Is(err, context.Cause(ctx)) || errors.Is(err, ctx.Err())):
-		return &ending{result: event.Cancelled, err: err}
+		return &ending{result: event.Cancelled, failures: r.inFlight(ctx, n, err), err: err}
 	}
 	return &ending{result: event.Failed, failures: r.explain(ctx, n, err), err: err}
+}
+
+// inFlight tells what is not known of a node whose step was cut short: the objects
+// that were sent and not answered; and what had failed by then. Objects that were
+// answered have been told as applied, the others were not sent.
+func (r *run) inFlight(ctx context.Context, n *node, err error) []event.Failure {
+	objects, _ := as[apply.Errors](err)
+	var failures []event.Failure
+	for _, e := range objects {
+		f := r.failure(ctx, "apply", n, e)
+		if f.Reason != "Cancelled" && f.Reason != "RunTimeout" {
+			failures = append(failures, f)
+		}
+	}
+	return failures
 }
 
 // ending is how a step that did not succeed ends its node.
@@ -63,7 +78,8 @@ func (f *failed) Error() string { return f.failures[0].Text }
 
 // ended turns the end of a step into the end of a node. Of a node's two steps
 // the one that decides comes first: its apply if that did not succeed, else
-// its wait.
+// its wait. Only when a run is stopped a wait that will never be can end before the
+// apply does.
 func (r *run) ended(result schedule.Result) {
 	if isGate(result.Name) {
 		if shut, ok := as[*shutError](result.Err); ok && result.State == schedule.Failed {
@@ -80,7 +96,15 @@ func (r *run) ended(result schedule.Result) {
 		return
 	}
 	isApply := strings.HasPrefix(result.Name, "applied ")
-	if isApply && result.State == schedule.Succeeded {
+	switch early, waits := r.early[id]; {
+	case !isApply && result.State == schedule.Cancelled && !r.turned[id]:
+		// Its apply may still be under way, and has more to tell.
+		r.early[id] = result
+		return
+	case isApply && result.State == schedule.Succeeded && waits:
+		result, isApply = early, false
+	case isApply && result.State == schedule.Succeeded:
+		r.turned[id] = true
 		return
 	}
 	end := event.NodeFinished{At: now(), Node: id.String(), Waited: n.waited}
@@ -235,7 +259,7 @@ func (r *run) diagnose(ctx context.Context, n *node, unready *health.NotReadyErr
 	if unready.TimedOut {
 		after := fmt.Sprintf(", after waiting %s", unready.Timeout)
 		if limit, late := context.Cause(ctx).(*TimeoutError); late {
-			after = fmt.Sprintf(", when the run's limit of %s had passed (--timeout)", limit.Limit)
+			after = fmt.Sprintf(", when the run's limit of %s had passed (%s)", limit.Limit, limit.origin())
 		}
 		for i := range failures[:min(len(failures), diagnosed)] {
 			failures[i].Text += after

@@ -60,6 +60,37 @@ func (e *Error) place() string {
 	return "an unknown place"
 }
 
+// traced is how many frames of a stack are told, and frameLines how many lines each
+// has.
+const (
+	traced     = 16
+	frameLines = 2
+)
+
+// Trace is the stack for people, the place where it happened first: the frames of
+// the recovery itself are left out, and those that are far from it. It may hold
+// what the process was working on, in the text of the panic alone.
+func (e *Error) Trace() []string {
+	lines := strings.Split(strings.TrimSpace(string(e.Stack)), "\n")
+	if len(lines) > 0 && strings.HasPrefix(lines[0], "goroutine ") {
+		lines = lines[1:]
+	}
+	// What is above the last call of panic has recovered it.
+	for i := len(lines) - frameLines; i >= 0; i-- {
+		if strings.HasPrefix(lines[i], "panic(") {
+			lines = lines[i+frameLines:]
+			break
+		}
+	}
+	if over := len(lines) - traced*frameLines; over > 0 {
+		lines = append(lines[:traced*frameLines:traced*frameLines], fmt.Sprintf("… and %d more frames", over/frameLines))
+	}
+	for i, line := range lines {
+		lines[i] = strings.ReplaceAll(strings.TrimRight(line, "\r"), "\t", "    ")
+	}
+	return lines
+}
+
 // Recover turns a panic into an error of type [*Error]; it is for defer, and for
 // nothing else. Without a panic it leaves err as it is.
 func Recover(err *error) {
