@@ -17,9 +17,9 @@ const (
 	// (GitHub 10 seconds after the first signal, GitLab's docker executor too).
 	logLimit = 4600 * time.Millisecond
 	endLimit = 4800 * time.Millisecond
-	// echo is how soon the same signal again is the same wish: timeout(1) sends it to
-	// the process and to its group, and wrappers hand on what the terminal has sent
-	// already.
+	// echo is how soon another signal is still the same wish: timeout(1) sends one to
+	// the process and to its group, wrappers hand on what the terminal has sent
+	// already, and service managers send two kinds, which may arrive in any order.
 	echo = 250 * time.Millisecond
 )
 
@@ -86,7 +86,7 @@ func Signals(parent context.Context) (context.Context, func()) {
 					first = &SignalError{Signal: number, At: time.Now()}
 					overdue = time.After(endLimit)
 					cancel(first)
-				case number == syscall.SIGHUP, number == first.Signal && time.Since(first.At) < echo:
+				case number == syscall.SIGHUP, time.Since(first.At) < echo:
 				default:
 					os.Exit(signalCode(number))
 				}
