@@ -24,8 +24,6 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"github.com/sluicerun/sluice/internal/gittest"
 	"github.com/sluicerun/sluice/internal/kubetest"
@@ -557,27 +555,13 @@ func TestSignalsWhenNobodyReads(t *testing.T) {
 }
 
 // What cannot be interrupted is left behind: a file system that hangs, here a
-// repository whose HEAD is a pipe that nobody writes to; a credential plug-in that
-// never answers; and a flag's file, before the run has begun.
+// repository whose HEAD is a pipe that nobody writes to; and a flag's file, before
+// the run has begun.
 func TestSignalsWhileAFileHangs(t *testing.T) {
 	for name, prepare := range map[string]func(*ending, *exec.Cmd, string){
 		"the repository": func(e *ending, cmd *exec.Cmd, pipe string) {
 			head := filepath.Join(e.dir, ".git", "HEAD")
 			if err := os.Rename(pipe, head); err != nil {
-				e.Fatal(err)
-			}
-		},
-		"a credential plug-in": func(e *ending, cmd *exec.Cmd, pipe string) {
-			config, err := clientcmd.LoadFromFile(e.kubeconfig)
-			if err != nil {
-				e.Fatal(err)
-			}
-			config.AuthInfos = map[string]*clientcmdapi.AuthInfo{"plug-in": {Exec: &clientcmdapi.ExecConfig{
-				APIVersion: "client.authentication.k8s.io/v1", Command: "cat", Args: []string{pipe}, InteractiveMode: clientcmdapi.NeverExecInteractiveMode}}}
-			for _, c := range config.Contexts {
-				c.AuthInfo = "plug-in"
-			}
-			if err := clientcmd.WriteToFile(*config, e.kubeconfig); err != nil {
 				e.Fatal(err)
 			}
 		},
