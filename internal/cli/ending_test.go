@@ -75,7 +75,7 @@ func newEnding(t *testing.T) *ending {
 
 // commit makes the repository hold exactly the Kustomizations, each with its
 // objects; "after" of one is what it depends on.
-func (e *ending) commit(kustomizations ...kustomization) {
+func (e *ending) commit(kustomizations ...holder) {
 	e.Helper()
 	var changes []gittest.Change
 	for _, path := range e.paths {
@@ -104,7 +104,7 @@ func (e *ending) commit(kustomizations ...kustomization) {
 	}
 }
 
-type kustomization struct {
+type holder struct {
 	name, after string
 	objects     []string
 }
@@ -321,12 +321,12 @@ func (e *ending) explained() {
 }
 
 var (
-	firstCommit = []kustomization{
+	firstCommit = []holder{
 		{"base", "", []string{config("one", "1"), config("two", "1"), config("moved", "1")}},
 		{"apps", "base", []string{config("settings", "1"), workload("app", "v1", "200ms")}},
 		{"web", "apps", []string{config("page", "1"), config("gone", "1")}},
 	}
-	secondCommit = []kustomization{
+	secondCommit = []holder{
 		{"base", "", []string{config("one", "2"), config("two", "1")}},
 		{"apps", "base", []string{config("settings", "1"), workload("app", "v2", "200ms"), config("moved", "2")}},
 		{"web", "apps", []string{config("page", "2"), config("new", "2")}},
@@ -408,8 +408,8 @@ func TestSignalsAtRandomInstants(t *testing.T) {
 // What never answers, never comes and never ends must not keep a process that is
 // told to stop.
 func TestSignalsWhileSomethingHangs(t *testing.T) {
-	slow := []kustomization{{"apps", "", []string{config("one", "1"), workload("app", "v1", "10m")}}}
-	quick := []kustomization{{"apps", "", []string{config("one", "1"), config("two", "1")}}}
+	slow := []holder{{"apps", "", []string{config("one", "1"), workload("app", "v1", "10m")}}}
+	quick := []holder{{"apps", "", []string{config("one", "1"), config("two", "1")}}}
 	hang := func(match func(proxy.Request) bool) func(*ending) {
 		return func(e *ending) { e.hanging = e.Fail(proxy.Fault{Match: match, Do: proxy.Hang()}) }
 	}
@@ -420,7 +420,7 @@ func TestSignalsWhileSomethingHangs(t *testing.T) {
 		}
 	}
 	for name, test := range map[string]struct {
-		commit  []kustomization
+		commit  []holder
 		before  func(*ending)
 		args    []string
 		until   func(*ending, *process) // what to wait for before the signal
@@ -491,7 +491,7 @@ func TestSignalsWhileSomethingHangs(t *testing.T) {
 // still ends it in time.
 func TestSignalsWhenNobodyReads(t *testing.T) {
 	e := newEnding(t)
-	e.commit(kustomization{"apps", "", []string{config("one", "1")}})
+	e.commit(holder{"apps", "", []string{config("one", "1")}})
 	report := filepath.Join(e.out, "report.json")
 
 	r, w, err := os.Pipe()
@@ -511,7 +511,7 @@ func TestSignalsWhenNobodyReads(t *testing.T) {
 	e.free()
 
 	// A full pipe.
-	many := kustomization{name: "apps"}
+	many := holder{name: "apps"}
 	for i := range 400 {
 		many.objects = append(many.objects, config(fmt.Sprintf("a-name-that-makes-the-log-long-%d", i), strings.Repeat("x", 10)))
 	}
@@ -569,7 +569,7 @@ func TestSignalsWhileAFileHangs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnding(t)
-			e.commit(kustomization{"apps", "", []string{config("one", "1")}})
+			e.commit(holder{"apps", "", []string{config("one", "1")}})
 			pipe, report := filepath.Join(e.out, "pipe"), filepath.Join(e.out, "report.json")
 			if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 				t.Fatal(err)
@@ -625,7 +625,7 @@ func TestSecondSignal(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEnding(t)
-			e.commit(kustomization{"apps", "", []string{config("one", "1")}})
+			e.commit(holder{"apps", "", []string{config("one", "1")}})
 			report := filepath.Join(e.out, "report.json")
 			e.hanging = e.Fail(proxy.Fault{Match: func(r proxy.Request) bool { return r.Verb == "apply" && r.Name == "one" }, Do: proxy.Hang()})
 			p := e.start(e.command("run", "--output", "json", "--report", "json="+report))
@@ -670,7 +670,7 @@ func (p *process) signal(s syscall.Signal) {
 // in the cluster.
 func TestReportsOnAFullDisk(t *testing.T) {
 	e := newEnding(t)
-	e.commit(kustomization{"apps", "", []string{config("one", "1")}})
+	e.commit(holder{"apps", "", []string{config("one", "1")}})
 	summary, outputs := "/dev/full", "/dev/full"
 	report := filepath.Join(e.out, "report.json")
 	locked := filepath.Join(e.out, "gone")
