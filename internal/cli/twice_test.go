@@ -43,7 +43,7 @@ type site struct {
 
 // sent is a request of a process.
 type sent struct {
-	by      *process
+	by      *contender
 	request proxy.Request
 }
 
@@ -122,8 +122,8 @@ func (s *site) unlocked() {
 	}
 }
 
-// process is a run with a way of its own to the server.
-type process struct {
+// contender is a run with a way of its own to the server.
+type contender struct {
 	*exec.Cmd
 	*proxy.Proxy
 	commit string
@@ -131,9 +131,9 @@ type process struct {
 }
 
 // prepare makes a run that waits for the lock. It is started by the caller.
-func (s *site) prepare(commit string) *process {
+func (s *site) prepare(commit string) *contender {
 	s.Helper()
-	p := &process{Proxy: proxy.New(s.T, kubetest.Shared(s.T)), commit: commit}
+	p := &contender{Proxy: proxy.New(s.T, kubetest.Shared(s.T)), commit: commit}
 	home := s.TempDir()
 	kubeconfig := filepath.Join(home, "kubeconfig")
 	if err := p.WriteKubeconfig(kubeconfig); err != nil {
@@ -152,14 +152,14 @@ func (s *site) prepare(commit string) *process {
 }
 
 // start starts one.
-func (s *site) start(commit string) *process {
+func (s *site) start(commit string) *contender {
 	s.Helper()
 	p := s.prepare(commit)
 	s.begin(p)
 	return p
 }
 
-func (s *site) begin(p *process) {
+func (s *site) begin(p *contender) {
 	s.Helper()
 	if err := p.Start(); err != nil {
 		s.Fatal(err)
@@ -173,7 +173,7 @@ func (s *site) begin(p *process) {
 }
 
 // ends waits for the end of a process and returns its exit code.
-func (s *site) ends(p *process) int {
+func (s *site) ends(p *contender) int {
 	s.Helper()
 	err := p.Wait()
 	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
@@ -183,7 +183,7 @@ func (s *site) ends(p *process) int {
 }
 
 // written are what a process sent that was to change something, but Leases.
-func written(p *process) []string {
+func written(p *contender) []string {
 	return proxy.Writing(slices.DeleteFunc(p.Requests(), func(r proxy.Request) bool { return r.Resource == "leases" }))
 }
 
@@ -195,7 +195,7 @@ func applies(name string) func(proxy.Request) bool {
 // works at a time, none goes back, and in the end the newest commit is live.
 func TestRunsAtOnce(t *testing.T) {
 	s := newSite(t)
-	var runs []*process
+	var runs []*contender
 	at := map[string]int{} // how new a commit is
 	for i := range *runsAtOnce {
 		commit := s.set(fmt.Sprint(i))
@@ -222,7 +222,7 @@ func TestRunsAtOnce(t *testing.T) {
 		}
 	}
 	t.Logf("%d runs, %d of them live, the others refused", len(runs), live)
-	var order []*process
+	var order []*contender
 	for _, r := range s.sent {
 		if !r.request.Writes() || r.request.Resource == "leases" || len(order) > 0 && order[len(order)-1] == r.by {
 			continue
