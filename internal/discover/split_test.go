@@ -2,6 +2,7 @@ package discover_test
 
 import (
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"testing"
@@ -208,13 +209,16 @@ func TestWithoutTree(t *testing.T) {
 	}
 }
 
-// FuzzSplit: whatever is in an object, there is an error or a Kustomization,
-// never a panic.
+// FuzzSplit: whatever is in an object, there is an error that names it or a
+// Kustomization that the stages can work with, never a panic.
 func FuzzSplit(f *testing.F) {
 	f.Add([]byte(head + "  interval: 5m\n  prune: true\n"))
 	f.Add([]byte(head + "  interval: [5m]\n  prune: {}\n  patches: [1, {patch: 2}]\nstatus: 1\n"))
 	f.Add([]byte("apiVersion: source.toolkit.fluxcd.io/v1\nkind: GitRepository\nmetadata: {name: a, namespace: b}\nspec: [1]\n"))
 	f.Add([]byte("apiVersion: kustomize.toolkit.fluxcd.io/v1beta2\nkind: Kustomization\nmetadata: 1\nspec: 2\n"))
+	f.Add([]byte(head + "  interval: 5m\n  prune: true\n  path: ../../..\n  timeout: 1ns\n  retryInterval: 1h\n  dependsOn: [{name: a}, {name: b, namespace: c}]\n"))
+	f.Add([]byte(head + "  interval: 5m\n  prune: true\n  kubeConfig: {secretRef: {name: a, key: b}}\n  targetNamespace: x\n"))
+	f.Add([]byte(head + "  interval: 5m\n  prune: true\n  postBuild: {substitute: {a: b}, substituteFrom: [{kind: Secret, name: a, optional: true}]}\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		json, err := yaml.YAMLToJSON(text)
 		if err != nil {
@@ -228,6 +232,30 @@ func FuzzSplit(f *testing.F) {
 		n := len(found.Kustomizations) + len(found.Sources) + len(found.FluxComponents) + len(found.Toolkit) + len(found.Objects)
 		if (err == nil) != (n == 1) {
 			t.Errorf("%d found, error %v", n, err)
+		}
+		for _, p := range flux.Problems(err) {
+			if p.Err == nil || p.File != file {
+				t.Errorf("problem %+v", p)
+			}
+		}
+		for _, k := range found.Kustomizations {
+			if _, err := flux.ParseID(k.ID.String()); err != nil {
+				t.Error(err)
+			}
+			if !fs.ValidPath(k.Path()) {
+				t.Errorf("path %q becomes %q", k.Spec.Path, k.Path())
+			}
+			if k.Timeout() < 30*time.Second {
+				t.Errorf("timeout %s", k.Timeout())
+			}
+			for _, dep := range k.Dependencies() {
+				if dep.Namespace == "" {
+					t.Errorf("depends on %s", dep)
+				}
+			}
+			if _, err := flux.ParseClusterRef(k.Cluster().String()); err != nil {
+				t.Error(err)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -51,10 +52,11 @@ func (e *AccessError) where() string {
 // permission is the one that the server names, which can be another than that of the request, to impersonate for instance; verb,
 // resource and namespace are used if it names none. A nil err stays nil.
 func Access(err error, doing, verb string, resource schema.GroupResource, namespace string) error {
+	var named *AccessError
 	switch {
 	case err == nil:
 		return nil
-	case !forbidden(err):
+	case errors.As(err, &named), !forbidden(err):
 		return fmt.Errorf("cannot %s: %w", doing, err)
 	}
 	access := &AccessError{Doing: doing, Verb: verb, Resource: resource, Namespace: namespace, Err: err}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -32,11 +33,15 @@ type Client interface {
 	Delete(ctx context.Context, obj client.Object, opts ...client.DeleteOption) error
 }
 
-// ClusterStore keeps records in ConfigMaps of one namespace. It needs get, list, create, update and delete for ConfigMaps there, and
+// ClusterStore keeps records in ConfigMaps of one namespace, one each, and the inventory of a very large one in further ones. It needs get, list, create, update and delete for ConfigMaps there, and
 // create for Namespaces if that namespace does not exist yet. It is safe for concurrent use.
 type ClusterStore struct {
 	client    Client
 	namespace string
+
+	mu sync.Mutex
+	// littered are the roots of which there may be parts that no record names.
+	littered map[flux.ID]bool
 }
 
 var (
@@ -61,12 +66,13 @@ func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 	state.Versions = Versions{}
 	var errs []error
 	for i := range list.Items {
-		cm := &list.Items[i]
-		state.Versions.add(cm, root)
-		id, owner, err := identify(cm)
+		state.Versions.add(&list.Items[i], root)
+	}
+	heads, parts := separate(list)
+	for _, cm := range heads {
+		o, err := storedOf(cm, parts)
 		if err == nil {
-			err = state.add(subject(cm), cm.Labels[KindLabel], id, owner, root, payload{data: cm.Data, binary: cm.BinaryData},
-				cm.ResourceVersion)
+			err = state.add(o, root)
 		}
 		if err != nil {
 			errs = append(errs, err)
@@ -76,6 +82,9 @@ func (s *ClusterStore) Load(ctx context.Context, root flux.ID) (*State, error) {
 		return nil, fmt.Errorf("cannot %s: %w", doing, err)
 	}
 	state.fold()
+	if len(strays(heads, parts, root)) > 0 {
+		s.litter(root)
+	}
 	return state, nil
 }
 
@@ -85,10 +94,15 @@ func (s *ClusterStore) Save(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	cm := s.configMap(RecordName(r.ID), KindKustomization, r.ID, r.Root, p)
-	if err := s.write(ctx, fmt.Sprintf("save the record of Kustomization %q", r.ID), cm, &r.stored); err != nil {
+	doing := fmt.Sprintf("save the record of Kustomization %q", r.ID)
+	if err := s.saveParts(ctx, doing, r, p); err != nil {
 		return err
 	}
+	cm := s.configMap(RecordName(r.ID), KindKustomization, r.ID, r.Root, p)
+	if err := s.write(ctx, doing, cm, &r.stored); err != nil {
+		return err
+	}
+	r.parts = p.refs
 	r.keep()
 	return nil
 }
@@ -105,7 +119,14 @@ func (s *ClusterStore) SaveRoot(ctx context.Context, r *Root) error {
 
 // Delete implements Store.
 func (s *ClusterStore) Delete(ctx context.Context, r *Record) error {
-	return s.remove(ctx, fmt.Sprintf("delete the record of Kustomization %q", r.ID), RecordName(r.ID), &r.stored)
+	if err := s.remove(ctx, fmt.Sprintf("delete the record of Kustomization %q", r.ID), RecordName(r.ID), &r.stored); err != nil {
+		return err
+	}
+	if len(r.parts) > 0 {
+		s.litter(r.Root)
+		r.parts = nil
+	}
+	return nil
 }
 
 // DeleteRoot implements Store.
@@ -143,14 +164,7 @@ func (s *ClusterStore) write(ctx context.Context, doing string, cm *corev1.Confi
 	var err error
 	if *stored == "" {
 		verb = "create"
-		err = s.client.Create(ctx, cm, fieldOwner)
-		if namespaceMissing(err) {
-			if err := s.EnsureNamespace(ctx); err != nil {
-				return fmt.Errorf("cannot %s: %w", doing, err)
-			}
-			cm.ResourceVersion = ""
-			err = s.client.Create(ctx, cm, fieldOwner)
-		}
+		err = s.create(ctx, cm)
 	} else {
 		// The resource version is the optimistic lock: the server refuses the write if it is not the stored one.
 		cm.ResourceVersion = *stored
@@ -166,6 +180,19 @@ func (s *ClusterStore) write(ctx context.Context, doing string, cm *corev1.Confi
 	return Access(err, doing, verb, configMaps, s.namespace)
 }
 
+// create creates a ConfigMap, and the namespace if that is missing.
+func (s *ClusterStore) create(ctx context.Context, cm *corev1.ConfigMap) error {
+	err := s.client.Create(ctx, cm, fieldOwner)
+	if !namespaceMissing(err) {
+		return err
+	}
+	if err := s.EnsureNamespace(ctx); err != nil {
+		return err
+	}
+	cm.ResourceVersion = ""
+	return s.client.Create(ctx, cm, fieldOwner)
+}
+
 // conflict tells the cases apart that the server answers alike. One of them is no conflict: a write that was repeated because
 // the answer to the first got lost finds its own content.
 func (s *ClusterStore) conflict(ctx context.Context, doing string, cm *corev1.ConfigMap, want payload, stored *string, cause error) error {
@@ -177,8 +204,15 @@ func (s *ClusterStore) conflict(ctx context.Context, doing string, cm *corev1.Co
 	if err != nil {
 		return Access(err, doing, "get", configMaps, s.namespace)
 	}
+	for _, key := range []string{ManagedByLabel, KindLabel} {
+		if want := cm.Labels[key]; live.Labels[key] != want {
+			// By these it is found, so it must have had them once.
+			return fmt.Errorf("cannot %s: %w", doing, &DamagedError{Object: subject(cm), Err: fmt.Errorf("label %q is %q, not %q", key, live.Labels[key], want),
+				Remedy: fmt.Sprintf("put it back: kubectl -n %s label --overwrite configmap %s %s=%s", cm.Namespace, cm.Name, key, want)})
+		}
+	}
 	root, id := cm.Annotations[RootAnnotation], cm.Annotations[IDAnnotation]
-	if liveRoot := live.Annotations[RootAnnotation]; liveRoot != root && live.Labels[ManagedByLabel] == ManagedBy {
+	if liveRoot := live.Annotations[RootAnnotation]; liveRoot != root {
 		gotID, gotRoot, err := identify(&live)
 		if err != nil {
 			return fmt.Errorf("cannot %s: %w", doing, err)

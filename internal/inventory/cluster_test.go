@@ -349,7 +349,7 @@ func TestRecordsThatCannotBeRead(t *testing.T) {
 		r.ID.Name = fmt.Sprint("k", i)
 		must(t, s.Save(t.Context(), r))
 	}
-	for name, data := range map[string]string{"k0": "{", "k2": `{"schemaVersion": 3}`} {
+	for name, data := range map[string]string{"k0": "{", "k2": `{"schemaVersion": 4}`} {
 		var cm corev1.ConfigMap
 		must(t, c.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: "sluice.flux-system." + name}, &cm))
 		cm.Data[recordKey] = data

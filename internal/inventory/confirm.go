@@ -4,7 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/json"
-	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"time"
@@ -131,17 +131,21 @@ func encodeConfirmed(all map[flux.ID]Confirmation) ([]byte, error) {
 	return json.Marshal(w)
 }
 
-func decodeConfirmed(body []byte) (map[flux.ID]Confirmation, error) {
+func decodeConfirmed(body io.Reader) (map[flux.ID]Confirmation, error) {
+	text, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
 	var w confirmedJSON
-	if err := json.Unmarshal(body, &w); err != nil {
-		return nil, fmt.Errorf("%q: %w", confirmedKey, err)
+	if err := json.Unmarshal(text, &w); err != nil {
+		return nil, err
 	}
 	all := map[flux.ID]Confirmation{}
 	for _, g := range w.Groups {
 		for text, took := range g.Kustomizations {
 			id, err := flux.ParseID(text)
 			if err != nil {
-				return nil, fmt.Errorf("%q: %w", confirmedKey, err)
+				return nil, err
 			}
 			all[id] = Confirmation{Base: g.Base, Revision: g.Revision, Updated: g.Updated, Total: g.Total, Took: time.Duration(took) * time.Millisecond}
 		}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"strings"
 	"time"
 
 	"github.com/fluxcd/pkg/apis/meta"
@@ -18,10 +19,12 @@ import (
 // SchemaVersion is the latest version of the stored form that this build knows. It reads this one and all before it, and writes
 // the first that can say what there is to say: an older sluice must not take what is in another cluster to be gone.
 const (
-	SchemaVersion = schemaClusters
+	SchemaVersion = schemaParts
 	schemaFirst   = 1
 	// schemaClusters has entries that name their cluster.
 	schemaClusters = 2
+	// schemaParts has the inventory in other ConfigMaps.
+	schemaParts = 3
 )
 
 // Keys of a record's ConfigMap. The head is always readable with kubectl; the inventory is compressed when it is large, into
@@ -41,55 +44,22 @@ const (
 	MaxStored = 1 << 20
 	// compressFrom is the size from which an inventory is compressed: about 300 objects.
 	compressFrom = 32 << 10
-	// maxInflated bounds what a record may grow to when read, so that a damaged one cannot use up memory.
+	// maxInflated bounds what a record may grow to when read, so that a damaged one cannot use up memory. What would be larger is
+	// not written. It is 600,000 objects with names of the usual length, 100,000 with the longest that there can be.
 	maxInflated = 64 << 20
 )
 
-// TooLargeError says that a record does not fit into a ConfigMap. Nothing was written.
-type TooLargeError struct {
-	ID      flux.ID
-	Objects int
-	// Size is in bytes, after compression.
-	Size int
-}
-
-func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the record of Kustomization %q with %d objects takes %d bytes compressed, more than the %d that a ConfigMap can hold",
-		e.ID, e.Objects, e.Size, MaxStored)
-}
-
-// Hint says what to do.
-func (e *TooLargeError) Hint() string {
-	return "split the Kustomization into several with fewer objects each"
-}
-
-// NewerError says that a record was written by a later version of sluice in a form that this one cannot read.
-type NewerError struct {
-	// Object is the ConfigMap, "ConfigMap/namespace/name"; Schema its version; ToolVersion what wrote it, if that can be read.
-	Object      string
-	Schema      int
-	ToolVersion string
-}
-
-func (e *NewerError) Error() string {
-	by := "a newer sluice"
-	if e.ToolVersion != "" {
-		by = "sluice " + e.ToolVersion
-	}
-	return fmt.Sprintf("%s was written by %s with schema version %d; this sluice reads up to %d", e.Object, by, e.Schema, SchemaVersion)
-}
-
-// Hint says what to do.
-func (e *NewerError) Hint() string {
-	return "use that version of sluice or a later one"
-}
-
-// payload is what a ConfigMap holds.
+// payload is what a ConfigMap holds, and what others hold for it.
 type payload struct {
 	data   map[string]string
 	binary map[string][]byte
+	// refs name the parts of the inventory, in their order, if it is split; parts holds them by name. Of a record that is read it
+	// holds what there is, which may be less, and the parts of others.
+	refs  []partRef
+	parts map[string][]byte
 }
 
+// size is what counts for the limit of a ConfigMap: that of the head.
 func (p payload) size() int {
 	n := 0
 	for k, v := range p.data {
@@ -145,6 +115,8 @@ type recordJSON struct {
 	Marker         string       `json:"marker,omitempty"`
 	Updated        time.Time    `json:"updated,omitzero"`
 	History        meta.History `json:"history,omitempty"`
+	// Parts name the ConfigMaps that hold the inventory, if this one does not.
+	Parts []partRef `json:"parts,omitempty"`
 }
 
 type sourceJSON struct {
@@ -212,25 +184,38 @@ func (r *Record) head() recordJSON {
 }
 
 func (r *Record) encode() (payload, error) {
-	head, err := json.MarshalIndent(r.head(), "", "  ")
+	w := r.head()
+	head, err := json.MarshalIndent(w, "", "  ")
 	if err != nil {
 		return payload{}, fmt.Errorf("record of Kustomization %q: %w", r.ID, err)
 	}
 	p := payload{data: map[string]string{recordKey: string(head)}}
 	body, err := json.Marshal(entriesJSON{Entries: append([]Entry{}, r.Entries...)})
-	if err == nil {
-		err = p.put(entriesKey, entriesGzipID, body)
-	}
 	if err != nil {
 		return payload{}, fmt.Errorf("inventory of Kustomization %q: %w", r.ID, err)
 	}
+	if len(body) > maxInflated {
+		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: len(body), Limit: maxInflated}
+	}
+	if err := p.put(entriesKey, entriesGzipID, body); err != nil {
+		return payload{}, fmt.Errorf("inventory of Kustomization %q: %w", r.ID, err)
+	}
+	if packed, ok := p.binary[entriesGzipID]; ok && p.size() > splitFrom {
+		p.binary = nil
+		p.refs, p.parts = r.split(packed)
+		w.SchemaVersion, w.Parts = schemaParts, p.refs
+		if head, err = json.MarshalIndent(w, "", "  "); err != nil {
+			return payload{}, fmt.Errorf("record of Kustomization %q: %w", r.ID, err)
+		}
+		p.data[recordKey] = string(head)
+	}
 	if size := p.size(); size > MaxStored {
-		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: size}
+		return payload{}, &TooLargeError{ID: r.ID, Objects: len(r.Entries), Size: size, Limit: MaxStored}
 	}
 	return p, nil
 }
 
-// put adds a part, compressed under a key of its own if it is large.
+// put adds a piece, compressed under a key of its own if it is large.
 func (p *payload) put(key, packedKey string, body []byte) error {
 	if len(body) < compressFrom {
 		p.data[key] = string(body)
@@ -251,27 +236,47 @@ func (p *payload) put(key, packedKey string, body []byte) error {
 	return nil
 }
 
-// part returns what put added, nil if nothing.
-func (p payload) part(key, packedKey string) ([]byte, error) {
-	packed, ok := p.binary[packedKey]
-	if !ok {
-		if plain, ok := p.data[key]; ok {
-			return []byte(plain), nil
+// open returns what put added, nil if nothing, and the key that it is under.
+func (p payload) open(key, packedKey string) (io.Reader, string, error) {
+	plain, isPlain := p.data[key]
+	packed, isPacked := p.binary[packedKey]
+	switch {
+	case isPlain && isPacked:
+		return nil, "", fmt.Errorf("%q and %q are both there", key, packedKey)
+	case isPlain:
+		return strings.NewReader(plain), key, nil
+	case isPacked:
+		r, err := inflate(packed)
+		if err != nil {
+			return nil, "", fmt.Errorf("%q: %w", packedKey, err)
 		}
-		return nil, nil
+		return r, packedKey, nil
 	}
+	return nil, "", nil
+}
+
+// inflate opens what is compressed. Reading more than maxInflated of it is an error.
+func inflate(packed []byte) (io.Reader, error) {
 	zip, err := gzip.NewReader(bytes.NewReader(packed))
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", packedKey, err)
+		return nil, err
 	}
-	body, err := io.ReadAll(io.LimitReader(zip, maxInflated+1))
-	if err != nil {
-		return nil, fmt.Errorf("%q: %w", packedKey, err)
+	return &bounded{r: zip, left: maxInflated}, nil
+}
+
+type bounded struct {
+	r    io.Reader
+	left int
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	// One more than is left tells the end from too much.
+	n, err := b.r.Read(p[:min(len(p), b.left+1)])
+	if n > b.left {
+		return 0, fmt.Errorf("it holds more than %d bytes", maxInflated)
 	}
-	if len(body) > maxInflated {
-		return nil, fmt.Errorf("%q holds more than %d bytes", packedKey, maxInflated)
-	}
-	return body, nil
+	b.left -= n
+	return n, err
 }
 
 func decodeRecord(object string, p payload) (*Record, error) {
@@ -306,38 +311,13 @@ func decodeRecord(object string, p payload) (*Record, error) {
 		r.Timeout, err = time.ParseDuration(w.Timeout)
 		note(err)
 	}
-	r.Entries, err = decodeEntries(p)
+	r.Entries, err = decodeEntries(p, w.Parts, w.Objects)
 	note(err)
-	if err == nil && len(r.Entries) != w.Objects {
-		note(fmt.Errorf("%q has %d entries where %q says %d", entriesKey, len(r.Entries), recordKey, w.Objects))
-	}
+	r.parts = w.Parts
 	if len(errs) > 0 {
 		return nil, &DamagedError{Object: object, Err: errors.Join(errs...)}
 	}
 	return r, nil
-}
-
-func decodeEntries(p payload) ([]Entry, error) {
-	body, err := p.part(entriesKey, entriesGzipID)
-	if err != nil {
-		return nil, err
-	}
-	if body == nil {
-		return nil, fmt.Errorf("neither %q nor %q is there", entriesKey, entriesGzipID)
-	}
-	var w entriesJSON
-	if err := json.Unmarshal(body, &w); err != nil {
-		return nil, fmt.Errorf("%q: %w", entriesKey, err)
-	}
-	for _, e := range w.Entries {
-		if _, err := e.Ref(); err != nil {
-			return nil, err
-		}
-	}
-	if len(w.Entries) == 0 {
-		return nil, nil
-	}
-	return w.Entries, nil
 }
 
 func (r *Root) encode() (payload, error) {
@@ -363,8 +343,7 @@ func (r *Root) encode() (payload, error) {
 		}
 	}
 	if size := p.size(); size > MaxStored {
-		return payload{}, fmt.Errorf("the record of root %q with %d Kustomizations takes %d bytes, more than the %d that a ConfigMap can hold",
-			r.ID, len(r.Nodes), size, MaxStored)
+		return payload{}, &TooLargeError{ID: r.ID, Root: true, Objects: len(r.Nodes), Size: size, Limit: MaxStored}
 	}
 	return p, nil
 }
@@ -379,9 +358,11 @@ func decodeRoot(object string, p payload) (*Root, error) {
 	var err1, err2 error
 	r.ID, err1 = flux.ParseID(w.ID)
 	r.Nodes, err2 = parseIDs(w.Nodes)
-	body, err3 := p.part(confirmedKey, confirmedGzipID)
+	body, key, err3 := p.open(confirmedKey, confirmedGzipID)
 	if body != nil {
-		r.Confirmed, err3 = decodeConfirmed(body)
+		if r.Confirmed, err3 = decodeConfirmed(body); err3 != nil {
+			err3 = fmt.Errorf("%q: %w", key, err3)
+		}
 	}
 	if err := errors.Join(err1, err2, err3); err != nil {
 		return nil, &DamagedError{Object: object, Err: err}
@@ -409,24 +390,6 @@ func decodeHead(object string, p payload, into any) error {
 		return &DamagedError{Object: object, Err: fmt.Errorf("%q: %w", recordKey, err)}
 	}
 	return nil
-}
-
-// DamagedError says that a record cannot be read. Going on without it could leave objects behind or forget them, so nothing is
-// guessed.
-type DamagedError struct {
-	// Object is the ConfigMap, "ConfigMap/namespace/name".
-	Object string
-	Err    error
-}
-
-func (e *DamagedError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Object, e.Err) }
-
-// Unwrap returns what is wrong.
-func (e *DamagedError) Unwrap() error { return e.Err }
-
-// Hint says what to do.
-func (e *DamagedError) Hint() string {
-	return "rebuild it from what is in the cluster: sluice status --repair"
 }
 
 func idString(id flux.ID) string {

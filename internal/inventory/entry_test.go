@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -199,10 +200,15 @@ func TestS5_7_SortForDeletion(t *testing.T) {
 func FuzzEntryRef(f *testing.F) {
 	f.Add("default_podinfo__Service")
 	f.Add("_system__node_rbac.authorization.k8s.io_ClusterRole")
-	f.Add("___")
+	for _, seed := range []string{"___", "", "ns_a_b_c_d", "../.._a__B", "ns_..__ConfigMap", "ns_a%2f__X", "_a:b_rbac.authorization.k8s.io_Role", "ns_a\n__X", "\xff_\xfe__Z"} {
+		f.Add(seed)
+	}
 	f.Fuzz(func(t *testing.T, id string) {
 		ref, err := Entry{ID: id}.Ref()
 		if err != nil {
+			if ref != (flux.Ref{}) || !strings.Contains(err.Error(), strconv.Quote(id)) {
+				t.Errorf("%q: %v, %v", id, ref, err)
+			}
 			return
 		}
 		// What came from a parsed entry parses to the same object again.

@@ -31,7 +31,9 @@ func (m *MemoryStore) Load(_ context.Context, root flux.ID) (*State, error) {
 	defer m.mu.Unlock()
 	state := newState()
 	for name, o := range m.objects {
-		if err := state.add("memory/"+name, o.kind, o.id, o.root, root, o.payload, o.version); err != nil {
+		at := stored{object: "memory/" + name, name: name, kind: o.kind, rootLabel: RootLabelValue(o.root), id: o.id, root: o.root,
+			payload: o.payload, version: o.version}
+		if err := state.add(at, root); err != nil {
 			return nil, err
 		}
 	}
@@ -49,6 +51,7 @@ func (m *MemoryStore) Save(_ context.Context, r *Record) error {
 	if err := m.write(RecordName(r.ID), memoryObject{payload: p, kind: KindKustomization, id: r.ID, root: r.Root}, &r.stored); err != nil {
 		return err
 	}
+	r.parts = p.refs
 	r.keep()
 	return nil
 }
@@ -71,6 +74,9 @@ func (m *MemoryStore) Delete(_ context.Context, r *Record) error {
 func (m *MemoryStore) DeleteRoot(_ context.Context, r *Root) error {
 	return m.remove(RootName(r.ID), &r.stored)
 }
+
+// Sweep implements Store: here nothing is left.
+func (m *MemoryStore) Sweep(context.Context, flux.ID) error { return nil }
 
 func (m *MemoryStore) write(name string, o memoryObject, stored *string) error {
 	m.mu.Lock()
@@ -106,34 +112,5 @@ func (m *MemoryStore) remove(name string, stored *string) error {
 	}
 	delete(m.objects, name)
 	*stored = ""
-	return nil
-}
-
-func newState() *State {
-	return &State{Records: map[flux.ID]*Record{}, Foreign: map[flux.ID]flux.ID{}}
-}
-
-// add puts one stored object into the state of the root asked for. What belongs to other roots is not decoded: it may be of a
-// later version.
-func (s *State) add(object, kind string, id, owner, root flux.ID, p payload, version string) error {
-	switch {
-	case kind == KindRoot && owner == root:
-		r, err := decodeRoot(object, p)
-		if err != nil {
-			return err
-		}
-		r.stored = version
-		s.Root = r
-	case kind == KindKustomization && owner == root:
-		r, err := decodeRecord(object, p)
-		if err != nil {
-			return err
-		}
-		r.stored = version
-		r.keep()
-		s.Records[r.ID] = r
-	case kind == KindKustomization:
-		s.Foreign[id] = owner
-	}
 	return nil
 }

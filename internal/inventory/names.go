@@ -19,6 +19,8 @@ const (
 	KindLabel         = "sluice.run/record"
 	KindKustomization = "kustomization"
 	KindRoot          = "root"
+	// KindPart is a part of a Kustomization's inventory.
+	KindPart = "part"
 	// RootLabel holds RootLabelValue of the root, so that one LIST finds the records of a root.
 	RootLabel = "sluice.run/root"
 	// IDAnnotation and RootAnnotation hold "namespace/name" of the Kustomization and of its root; names may be too long
@@ -41,8 +43,22 @@ func objectName(prefix string, id flux.ID) string {
 	if len(validation.IsDNS1123Label(id.Namespace)) == 0 && len(validation.IsDNS1123Subdomain(plain)) == 0 {
 		return plain
 	}
-	// Another prefix than the plain one: no Kustomization's name can collide with a hash.
-	return prefix + "-hash." + hash(id, 40)
+	return hashedName(prefix, id)
+}
+
+// hashedName has another prefix than the plain one: no Kustomization's name can collide with a hash.
+func hashedName(prefix string, id flux.ID) string { return prefix + "-hash." + hash(id, 40) }
+
+// kindOf tells by its name what a ConfigMap is a record of; empty if it is not named as one.
+func kindOf(name string) string {
+	prefix, _, _ := strings.Cut(name, ".")
+	switch prefix {
+	case "sluice", "sluice-hash":
+		return KindKustomization
+	case "sluice-root", "sluice-root-hash":
+		return KindRoot
+	}
+	return ""
 }
 
 // RootLabelValue returns the value of RootLabel: "<namespace>_<name>", or the beginning of that and a hash where it is too long

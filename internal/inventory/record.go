@@ -86,6 +86,8 @@ type Record struct {
 	stored string
 	saved  time.Time
 	said   [sha256.Size]byte
+	// parts are those of the inventory in the stored form, if it is split.
+	parts []partRef
 }
 
 // NewRecord returns a record without entries for a Kustomization of a root.
@@ -125,6 +127,7 @@ func (r *Record) Clone() *Record {
 	c := *r
 	c.Entries = append([]Entry(nil), r.Entries...)
 	c.DependsOn = append([]flux.ID(nil), r.DependsOn...)
+	c.parts = append([]partRef(nil), r.parts...)
 	c.History = nil
 	for _, s := range r.History {
 		c.History = append(c.History, *s.DeepCopy())

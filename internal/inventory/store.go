@@ -26,6 +26,10 @@ type Store interface {
 	SaveRoot(ctx context.Context, r *Root) error
 	// DeleteRoot removes a root, not its records. One that is not stored is no error.
 	DeleteRoot(ctx context.Context, r *Root) error
+	// Sweep removes what loads have found, or writes have left, of a root's records that no record names any more. Only who holds the
+	// lock of the root may call it: another's write that is under way looks like something left. It costs nothing where nothing is
+	// left.
+	Sweep(ctx context.Context, root flux.ID) error
 }
 
 // State is what a store holds of one root. It is the caller's.

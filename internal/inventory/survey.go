@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"sort"
 	"strings"
 
@@ -64,27 +65,30 @@ func (s *ClusterStore) Survey(ctx context.Context) (*Survey, error) {
 		return nil, err
 	}
 	survey := &Survey{States: map[flux.ID]*State{}}
-	for i := range list.Items {
-		cm := &list.Items[i]
-		kind := cm.Labels[KindLabel]
-		if kind != KindKustomization && kind != KindRoot {
-			continue // of a version that knows more kinds
-		}
-		p := payload{data: cm.Data, binary: cm.BinaryData}
-		id, root, err := identify(cm)
+	heads, parts := separate(list)
+	for _, cm := range heads {
+		o, err := storedOf(cm, parts)
 		if err == nil {
-			state := survey.States[root]
+			state := survey.States[o.root]
 			if state == nil {
 				state = newState()
 			}
-			if err = state.add(subject(cm), kind, id, root, root, p, cm.ResourceVersion); err == nil {
-				survey.States[root] = state
+			if err = state.add(o, o.root); err == nil {
+				survey.States[o.root] = state
 			}
 		}
 		if err != nil {
-			u := Unreadable{Object: subject(cm), Kind: kind, Err: err, payload: p, version: cm.ResourceVersion}
+			u := Unreadable{Object: subject(cm), Kind: kindOf(cm.Name), Err: err, payload: o.payload, version: cm.ResourceVersion}
+			if u.Kind == "" {
+				u.Kind = cm.Labels[KindLabel]
+			}
 			u.identify(cm)
 			survey.Unreadable = append(survey.Unreadable, u)
+		}
+	}
+	for root := range survey.States {
+		if len(strays(heads, parts, root)) > 0 {
+			s.litter(root)
 		}
 	}
 	for _, state := range survey.States {
@@ -159,7 +163,7 @@ func (u *Unreadable) Rebuild(root flux.ID, found []Entry) (r *Record, known bool
 	head := u.salvage()
 	if head.ID == u.ID.String() {
 		// All but the entries, which are judged by themselves.
-		head.Objects = 0
+		head.Objects, head.Parts = 0, nil
 		p := payload{data: map[string]string{entriesKey: `{"entries":[]}`}}
 		text, err := json.Marshal(head)
 		p.data[recordKey] = string(text)
@@ -168,8 +172,9 @@ func (u *Unreadable) Rebuild(root flux.ID, found []Entry) (r *Record, known bool
 			r, known = whole, true
 		}
 	}
-	if entries, err := decodeEntries(u.payload); err == nil {
-		r.Entries = entries
+	if head.ID == "" || head.ID == u.ID.String() {
+		// What cannot be read of it is in found, or else nowhere.
+		r.Entries, _ = decodeEntries(u.payload, head.Parts, math.MaxInt)
 	}
 	r.Entries = Union(r.Entries, found)
 	return r, known

@@ -2,6 +2,7 @@ package planfile
 
 import (
 	"encoding/json"
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -96,10 +97,31 @@ func FuzzDecode(f *testing.F) {
 	f.Add(text)
 	f.Add([]byte(`{"format": "sluice-plan", "version": 1}`))
 	f.Add([]byte(`[]`))
+	f.Add(append(slices.Clone(text), '{'))
+	f.Add(text[:len(text)/2])
+	f.Add([]byte(`{"format": "sluice-plan", "version": 2}`))
+	f.Add([]byte(`{"format": "sluice-plan", "version": 1e99}`))
+	f.Add([]byte(`{"format": "sluice-plan", "version": 1, "more": {}}`))
+	empty, err := (&File{}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(empty)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := Decode(text)
 		if err != nil {
+			var form *FormError
+			if !errors.As(err, &form) || form.Hint() == "" || p != nil {
+				t.Errorf("%v, %v", p, err)
+			}
 			return
+		}
+		again, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := Decode(again); err != nil || len(Compare(p, back)) > 0 || back.Digest != p.Digest {
+			t.Errorf("saved again it is not the same plan: %v", err)
 		}
 		if found := Compare(p, p); len(found) > 0 {
 			t.Errorf("a plan differs from itself: %v", found)

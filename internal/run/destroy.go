@@ -3,6 +3,7 @@ package run
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -394,11 +395,15 @@ func (r *run) tellEnds(verdict event.Verdict) {
 func (r *run) concludeDestroy(ctx context.Context, verdict event.Verdict) error {
 	saving, cancel := r.saving(ctx)
 	defer cancel()
+	swept := r.store.Sweep(saving, r.root)
 	root := r.state.Root
 	if root == nil {
-		return nil
+		return swept
 	}
 	if len(r.state.Records) == 0 {
+		if swept != nil {
+			return swept // the record of the root brings a later destroy back to it
+		}
 		return r.store.DeleteRoot(saving, root)
 	}
 	root.Nodes = slices.DeleteFunc(root.Nodes, func(id flux.ID) bool { return r.state.Records[id] == nil })
@@ -409,5 +414,5 @@ func (r *run) concludeDestroy(ctx context.Context, verdict event.Verdict) error 
 		result = inventory.Destroyed // what may go is gone
 	}
 	root.End(result, at)
-	return r.store.SaveRoot(saving, root)
+	return errors.Join(swept, r.store.SaveRoot(saving, root))
 }

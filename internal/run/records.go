@@ -186,14 +186,20 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 	root.Updated = at
 	root.End(rootResults[verdict], at)
 	if root.Check() != nil {
-		// Confirmations of very many do not fit; then each says it itself.
+		// Confirmations of very many do not fit; then each says it itself, those
+		// that this run left out as well.
+		for _, record := range r.state.Sorted() {
+			if _, ok := root.Confirmed[record.ID]; ok && !slices.Contains(confirmed, record) {
+				writes = append(writes, func() error { return r.store.Save(ctx, record) })
+			}
+		}
 		root.Confirmed = nil
 		for _, record := range confirmed {
 			write(record)
 		}
 	}
 	errs := inParallel(savers, writes)
-	errs = append(errs, r.store.SaveRoot(ctx, root))
+	errs = append(errs, r.store.Sweep(ctx, r.root), r.store.SaveRoot(ctx, root))
 	return errors.Join(errs...)
 }
 

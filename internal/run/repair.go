@@ -190,6 +190,11 @@ func (r *run) mend(ctx context.Context, shown mending) []event.Failure {
 		r.status.Repairs = append(r.status.Repairs, status.Repair{ID: record.ID.String(), Record: inventory.KindKustomization,
 			Objects: len(record.Entries), Lost: m.lost[i]})
 	}
+	if len(failures) == 0 {
+		if err := r.store.Sweep(ctx, m.root); err != nil {
+			failures = r.failuresOf(ctx, "record", nil, err)
+		}
+	}
 	if m.whole && len(failures) == 0 {
 		failures = r.mendRoot(ctx, *m, at)
 	}

@@ -79,6 +79,9 @@ func parseURL(raw string) (location, error) {
 		if l.host != "" && l.host != "localhost" {
 			return location{}, failf(ErrInvalidURL, "write file:///path with three slashes", "the repository URL %q names the host %q, but a file URL is a path on this machine", l, l.host)
 		}
+		if u.Path == "" {
+			return location{}, failf(ErrInvalidURL, "write file:///path with three slashes", "the repository URL %q lacks a path", l)
+		}
 		return location{folder: filepath.FromSlash(u.Path)}, nil
 	case "git+ssh", "ssh+git":
 		l.scheme = "ssh"

@@ -37,7 +37,7 @@ func TestNormalizeURL(t *testing.T) {
 			t.Errorf("normalised again, %q becomes %q, %v", want, again, err)
 		}
 	}
-	for _, bad := range []string{"", ".", "/srv/git", "../r", "ftp://example.org/r", "https://", "https://example.org", "https://exa mple.org/r"} {
+	for _, bad := range []string{"", ".", "/srv/git", "../r", "ftp://example.org/r", "https://", "https://example.org", "file://", "file://localhost", "https://exa mple.org/r"} {
 		if got, err := source.NormalizeURL(bad); !errors.Is(err, source.ErrInvalidURL) {
 			t.Errorf("NormalizeURL(%q) = %q, %v; want ErrInvalidURL", bad, got, err)
 		}
