@@ -10,7 +10,7 @@ COMPARE = CGO_ENABLED=0 $(GO) run -trimpath ./internal/bench/compare
 # than they compute.
 PACKAGES ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-.PHONY: help demo test test-long bench bench-huge bench-docs lint build clean
+.PHONY: help demo test test-long fuzz bench bench-huge bench-docs lint build clean
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
@@ -29,6 +29,19 @@ test-long: cluster-build ## try random plans for as long as FOR says (default 30
 	$(GO) test ./internal/cli -count 1 -v -timeout 0 -run TestHostile -args -hostile.long
 	$(GO) test ./internal/cli -count 1 -v -timeout 0 -run TestRunsAtOnce -args -twice.runs 10
 	$(GO) test ./internal/cli -count 1 -v -timeout 1h -run TestSignalsAtRandomInstants -args -signals.instants 50 -signals.seed $(or $(SEED),$$(date +%s))
+
+# A package is compiled for each of its targets; one finding ends it, and leaves the
+# input beside the test as a seed.
+fuzz: ## run every fuzz target for FUZZTIME (default 10s); FUZZ=package/Target for some
+	@set -e; for module in . internal/upstream; do \
+		( cd $$module; for file in $$(grep -rlE --include='*_test.go' '^func Fuzz' . $$(test $$module = . && echo --exclude-dir=upstream) | sort); do \
+			for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' $$file); do \
+				case "$${file%/*}/$$target" in *$(FUZZ)*) ;; *) continue ;; esac; \
+				echo "fuzz $${file%/*} $$target"; \
+				$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),10s) -fuzzminimizetime 2s $${file%/*}; \
+			done; \
+		done ); \
+	done
 
 bench: cluster-build bin/sluice ## time, requests and memory beside other clients; BENCH='--scale 0.05' for a quick look
 	$(COMPARE) --sluice bin/sluice --json bin/bench.json $(BENCH)

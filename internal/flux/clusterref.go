@@ -55,7 +55,7 @@ func ParseClusterRef(s string) (ClusterRef, error) {
 	if len(parts) == 4 {
 		r.Key = parts[3]
 	}
-	if r.Namespace == "" || r.Name == "" {
+	if r.Namespace == "" || r.Name == "" || len(parts) == 4 && r.Key == "" {
 		return ClusterRef{}, fmt.Errorf("%q does not name a Secret or ConfigMap as Kind/namespace/name", s)
 	}
 	return r, nil

@@ -1,7 +1,6 @@
 package inventory
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -226,7 +225,7 @@ func delimiter(d *json.Decoder, want json.Delim) error {
 		return err
 	}
 	if token != want {
-		return fmt.Errorf("%v stands where %q should", bytes.TrimSpace([]byte(fmt.Sprint(token))), want.String())
+		return fmt.Errorf("%v stands where %q should", token, want.String())
 	}
 	return nil
 }

@@ -40,7 +40,7 @@ func scattered(seed uint64, objects, length int) []Entry {
 
 func TestSplitRecordRoundTrip(t *testing.T) {
 	want := sample(0)
-	want.Entries = scattered(1, 20000, 240)
+	want.Entries = scattered(1, 20000, 200)
 	p, err := want.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +72,9 @@ func TestSplitRecordRoundTrip(t *testing.T) {
 
 // What is read back as less than what was written is an error, in whatever way it came to that.
 func TestDamagedParts(t *testing.T) {
-	splitAt(t, 8<<10)
+	splitAt(t, 48<<10)
 	r := sample(0)
-	r.Entries = scattered(3, 600, 60)
+	r.Entries = scattered(3, 4000, 60)
 	whole, err := r.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestDamagedParts(t *testing.T) {
 		t.Fatalf("%d parts", len(whole.refs))
 	}
 	other := sample(0)
-	other.Entries = scattered(4, 600, 60)
+	other.Entries = scattered(4, 4000, 60)
 	foreign, err := other.encode()
 	if err != nil {
 		t.Fatal(err)
@@ -173,11 +173,11 @@ func TestRecordThatExplodesIsBounded(t *testing.T) {
 		want   string
 		most   uint64
 	}{
-		"entries":       {bomb(t, `{"entries":[`, `{"id":"a_b__C","v":"v1"},`, 200<<20), "more entries than the 1", 8 << 20},
-		"empty entries": {bomb(t, `{"entries":[`, `{},`, 200<<20), "more entries than the 1", 8 << 20},
-		"spaces":        {bomb(t, `{"entries":[`, "                ", 200<<20), "it holds more than 67108864 bytes", 400 << 20},
-		"one name":      {bomb(t, `{"entries":[{"id":"`, "aaaaaaaaaaaaaaaa", 200<<20), "it holds more than 67108864 bytes", 400 << 20},
-		"other fields":  {bomb(t, `{"x":"`, "aaaaaaaaaaaaaaaa", 200<<20), "it holds more than 67108864 bytes", 400 << 20},
+		"entries":       {bomb(t, `{"entries":[`, `{"id":"a_b__C","v":"v1"},`, 80<<20), "more entries than the 1", 8 << 20},
+		"empty entries": {bomb(t, `{"entries":[`, `{},`, 80<<20), "more entries than the 1", 8 << 20},
+		"spaces":        {bomb(t, `{"entries":[`, "                ", 80<<20), "it holds more than 67108864 bytes", 400 << 20},
+		"one name":      {bomb(t, `{"entries":[{"id":"`, "aaaaaaaaaaaaaaaa", 80<<20), "it holds more than 67108864 bytes", 400 << 20},
+		"other fields":  {bomb(t, `{"x":"`, "aaaaaaaaaaaaaaaa", 80<<20), "it holds more than 67108864 bytes", 400 << 20},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := payload{data: map[string]string{recordKey: head.data[recordKey]}, binary: map[string][]byte{entriesGzipID: tt.packed}}

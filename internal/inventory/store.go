@@ -62,6 +62,7 @@ func (s *State) TakeOver(old *State, root flux.ID) {
 			r.Parent = root
 		}
 		r.Root = root
+		r.parts = nil // its parts are written anew, with the name of this root
 		s.Records[id] = r
 		delete(s.Foreign, id)
 	}

@@ -161,6 +161,7 @@ func (u *Unreadable) Rebuild(root flux.ID, found []Entry) (r *Record, known bool
 	r = BareRecord(root, u.ID)
 	r.stored = u.version
 	head := u.salvage()
+	parts := head.Parts
 	if head.ID == u.ID.String() {
 		// All but the entries, which are judged by themselves.
 		head.Objects, head.Parts = 0, nil
@@ -174,7 +175,7 @@ func (u *Unreadable) Rebuild(root flux.ID, found []Entry) (r *Record, known bool
 	}
 	if head.ID == "" || head.ID == u.ID.String() {
 		// What cannot be read of it is in found, or else nowhere.
-		r.Entries, _ = decodeEntries(u.payload, head.Parts, math.MaxInt)
+		r.Entries, _ = decodeEntries(u.payload, parts, math.MaxInt)
 	}
 	r.Entries = Union(r.Entries, found)
 	return r, known
