@@ -22,13 +22,14 @@ test: cluster-build ## run every test, against a real API server, with the race 
 	$(GO) test -race -timeout 30m -p $(PACKAGES) ./...
 	cd internal/upstream && $(GO) test -timeout 30m ./... # one goroutine, and hundreds of schemas to parse
 
-test-long: cluster-build ## try random plans for as long as FOR says (default 30m; SEED=N starts at another), then disturb runs in every way: takes hours
+test-long: cluster-build ## try random plans for as long as FOR says (default 30m; SEED=N starts at another), then disturb runs in every way, and fuzz: takes hours
 	$(GO) test ./internal/plan -count 1 -v -timeout 0 -run TestProvenUnchangedImpliesNoChange -args -proof.for $(or $(FOR),30m) -proof.seed $(or $(SEED),$$(date +%s))
 	$(GO) test ./internal/run -count 1 -v -timeout 0 -parallel 8 -run 'Test(Killed|Trouble)AtEachRequest' -args -run.everywhere
 	$(GO) test ./internal/run -count 1 -v -timeout 0 -run TestOutagesDuringARun -args -outage.long
 	$(GO) test ./internal/cli -count 1 -v -timeout 0 -run TestHostile -args -hostile.long
 	$(GO) test ./internal/cli -count 1 -v -timeout 0 -run TestRunsAtOnce -args -twice.runs 10
 	$(GO) test ./internal/cli -count 1 -v -timeout 1h -run TestSignalsAtRandomInstants -args -signals.instants 50 -signals.seed $(or $(SEED),$$(date +%s))
+	$(MAKE) fuzz FUZZTIME=$(or $(FUZZTIME),1m)
 
 # A package is compiled for each of its targets; one finding ends it, and leaves the
 # input beside the test as a seed.
