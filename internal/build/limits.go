@@ -313,11 +313,11 @@ func (b *builder) embedded(file, dir string, k *kustypes.Kustomization) {
 			refuse(file, "write out what is needed, and no more", "%s: %w", field, err)
 		}
 	}
-	//lint:ignore SA1019 what is deprecated is built all the same
+	deprecated := k.PatchesJson6902 //lint:ignore SA1019 it is built all the same
 	for _, list := range []struct {
 		field   string
 		patches []kustypes.Patch
-	}{{"patches", k.Patches}, {"patchesJson6902", k.PatchesJson6902}} {
+	}{{"patches", k.Patches}, {"patchesJson6902", deprecated}} {
 		for i, p := range list.patches {
 			check(fmt.Sprintf("%s[%d]", list.field, i), p.Patch)
 		}

@@ -6,7 +6,7 @@ import (
 
 	"github.com/fluxcd/cli-utils/pkg/object"
 	"github.com/fluxcd/pkg/ssa"
-	"k8s.io/apimachinery/pkg/api/validation/path"
+	"k8s.io/apimachinery/pkg/api/validate/content"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/sluicerun/sluice/internal/flux"
@@ -56,7 +56,7 @@ func (e Entry) Ref() (flux.Ref, error) {
 	}
 	// No object can be named like this, and a request for it would be one for something else.
 	for _, segment := range []string{m.Namespace, m.Name, m.GroupKind.Group, m.GroupKind.Kind, e.Version} {
-		if wrong := path.IsValidPathSegmentName(segment); len(wrong) > 0 {
+		if wrong := content.IsPathSegmentName(segment); len(wrong) > 0 {
 			return flux.Ref{}, fmt.Errorf("%q of version %q is not an inventory id: %q %s", e.ID, e.Version, segment, wrong[0])
 		}
 	}
