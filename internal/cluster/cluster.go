@@ -68,7 +68,7 @@ type Options struct {
 	// nobody.
 	Busy func(pause time.Duration)
 	// MayWrite is asked before each request that is to change something, but not
-	// before those of [Urgent]; its error is the request's. It may be called
+	// before those of [ForLock]; its error is the request's. It may be called
 	// concurrently. Nil permits all.
 	MayWrite func() error
 	// Log gets the log lines of the Kubernetes libraries. It may be called

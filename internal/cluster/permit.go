@@ -21,7 +21,7 @@ func (e *withdrawn) Unwrap() error { return e.error }
 
 // permit asks whether a request may be sent.
 func (l *limits) permit(request *http.Request) error {
-	if l.mayWrite == nil || isUrgent(request.Context()) || !changes(request) {
+	if l.mayWrite == nil || isForLock(request.Context()) || !changes(request) {
 		return nil
 	}
 	if err := l.mayWrite(); err != nil {

@@ -50,9 +50,14 @@ func TestMayWriteIsAskedBeforeEachAttempt(t *testing.T) {
 			t.Errorf("%d requests were sent", s.n)
 		}
 
+		// That it is urgent is no excuse.
+		if _, err := send(t, tr, request(Urgent(t.Context()), t, "", "x")); asWithdrawn(err) != lost || s.n != 1 {
+			t.Errorf("an urgent one: %v, %d requests were sent", err, s.n)
+		}
+
 		// What changes nothing goes on, and what the lock itself needs.
 		for what, r := range map[string]*http.Request{
-			"a dry run": request(t.Context(), t, "?dryRun=All", "x"), "an urgent one": request(Urgent(t.Context()), t, "", "x"),
+			"a dry run": request(t.Context(), t, "?dryRun=All", "x"), "the lock's own": request(ForLock(t.Context()), t, "", "x"),
 			"a question":      request(t.Context(), t, "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", "x"),
 			"a look":          get(t, "/api/v1/namespaces"),
 			"a look at dries": get(t, "/api/v1/namespaces/dryRun"),

@@ -35,6 +35,7 @@ var busyRetry = retry.Policy{Base: 100 * time.Millisecond, Max: 5 * time.Second,
 type (
 	partyKey  struct{}
 	urgentKey struct{}
+	lockKey   struct{}
 )
 
 // For returns a context for the requests of a party, such as a Kustomization:
@@ -45,9 +46,16 @@ func For(ctx context.Context, party string) context.Context {
 }
 
 // Urgent returns a context for requests that wait neither for others nor for a
-// server that has asked others to wait. It is for few and small ones, such as the
-// renewal of a lock.
+// server that has asked others to wait. It is for few and small ones, such as what a
+// run that was ended still saves.
 func Urgent(ctx context.Context) context.Context { return context.WithValue(ctx, urgentKey{}, true) }
+
+// ForLock returns a context for the requests that take, keep and free a lock. They are
+// urgent, and [Options.MayWrite] is not asked about them: it is they that decide what
+// it says. No other request may have it, however urgent.
+func ForLock(ctx context.Context) context.Context {
+	return context.WithValue(Urgent(ctx), lockKey{}, true)
+}
 
 // limited is what all requests of a connection go through, below credentials and
 // retries: a slot for each, the time it may take, and the server's wish to be
@@ -163,6 +171,8 @@ func (t *limited) enter(ctx context.Context, queue *fair.Queue, request *http.Re
 }
 
 func isUrgent(ctx context.Context) bool { return ctx.Value(urgentKey{}) != nil }
+
+func isForLock(ctx context.Context) bool { return ctx.Value(lockKey{}) != nil }
 
 func isWatch(request *http.Request) bool {
 	for parameter := range strings.SplitSeq(request.URL.RawQuery, "&") {

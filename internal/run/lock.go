@@ -92,7 +92,7 @@ func (r *run) acquire(ctx context.Context, root flux.ID) (*lock.Lock, *event.Fai
 	}
 	// A renewal must not come too late because two thousand other requests came
 	// first.
-	held, err := lock.Acquire(cluster.Urgent(ctx), c, lock.Options{
+	held, err := lock.Acquire(cluster.ForLock(ctx), c, lock.Options{
 		Namespace: r.options.StateNamespace, Name: inventory.RootName(root), Wait: r.options.LockWait,
 		Holder:          lock.Holder{Identity: r.options.Identity, RunURL: r.options.RunURL, Actor: r.options.Actor, Commit: commit},
 		EnsureNamespace: r.ensure,
