@@ -25,9 +25,9 @@ const (
 	// seconds is the reports'.
 )
 
-// lateLimit is what a stage has after the run's own limit: for a diagnosis, and for
-// what it waits for to give way.
-const lateLimit = 10 * time.Second
+// lateLimit is what a stage has after the run's own limit: for a diagnosis, for what
+// it waits for to give way, and for a record that it saves then.
+const lateLimit = saveLimit + 10*time.Second
 
 // sinceSignal is how long ago a signal ended the run, false if none did.
 func (r *run) sinceSignal() (time.Duration, bool) {
@@ -54,21 +54,29 @@ func (r *run) attended(ctx context.Context, s stage) (failures []event.Failure, 
 		case failures := <-done:
 			return failures, true
 		case <-stopped:
-			stopped, afterSignal = nil, time.After(stageLimit)
+			gone, _ := r.sinceSignal() // it may have come in an earlier stage
+			stopped, afterSignal = nil, time.After(max(0, stageLimit-gone))
+			continue
 		case <-over:
 			over, afterLimit = nil, time.After(lateLimit)
+			continue
 		case <-afterSignal:
-			return nil, false
 		case <-afterLimit:
+		}
+		select {
+		case failures := <-done: // both at once: nothing hangs
+			return failures, true
+		default:
 			return nil, false
 		}
 	}
 }
 
 // abandon ends a run in whose stage something hangs. All records that it began to
-// write are whole, and say what they said before; the lock is freed, since nothing
-// of this run can reach the cluster any more: its contexts have ended.
+// write are whole, and say what they said before. The lock is freed, and before that
+// mayWrite begins to refuse: what the stage does yet changes nothing.
 func (r *run) abandon(ctx context.Context, s stage) Outcome {
+	r.abandoned.Store(true)
 	r.release()
 	cause := context.Cause(ctx)
 	verdict := event.VerdictCancelled

@@ -11,7 +11,6 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
-	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/prune"
 )
 
@@ -332,7 +331,7 @@ func (r *run) demolished(ctx context.Context, id flux.ID) event.NodeFinished {
 
 // narrowOne brings the record of a Kustomization up to date.
 func (r *run) narrowOne(ctx context.Context, id flux.ID) error {
-	if _, lost := as[*lock.LostError](context.Cause(ctx)); lost {
+	if r.lockLost(ctx) != nil {
 		return nil // it may be another run's by now, and names all that is left
 	}
 	saving, cancel := r.saving(ctx)

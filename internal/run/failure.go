@@ -184,13 +184,18 @@ func interrupted(ctx context.Context) event.Failure {
 		f.Reason, f.Hint = "RunTimeout", limit.Hint()
 	}
 	if _, ok := cause.(*lock.LostError); ok {
-		f.Phase, f.Reason, f.Hint = "lock", "LockLost", "see what the other run does, then run again: it goes on from here"
+		return lockFailure(cause)
 	}
 	if fault, ok := cause.(*safe.Error); ok {
 		f.Reason, f.Hint = fault.Reason(), fault.Hint()
 		trace(&f, fault)
 	}
 	return f
+}
+
+// lockFailure tells of a lock that was lost.
+func lockFailure(lost error) event.Failure {
+	return event.Failure{Phase: "lock", Reason: "LockLost", Text: lost.Error(), Hint: "see what the other run does, then run again: it goes on from here"}
 }
 
 // position is "file:line", as far as known.

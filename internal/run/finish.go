@@ -10,7 +10,6 @@ import (
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/inventory"
-	"github.com/sluicerun/sluice/internal/lock"
 	"github.com/sluicerun/sluice/internal/safe"
 )
 
@@ -40,11 +39,17 @@ func (r *run) finish(ctx context.Context) Outcome {
 		r.tellEnds(verdict)
 	}
 	saved := true
-	switch _, lost := as[*lock.LostError](context.Cause(ctx)); {
-	case r.writing && lost:
+	switch lost := r.lockLost(ctx); {
+	case r.writing && lost != nil:
 		// The records may be another run's by now. They hold all that this
 		// one may have left.
 		saved = false
+		if verdict == event.Live || verdict == event.VerdictDestroyed {
+			verdict = event.VerdictFailed
+		}
+		if !slices.ContainsFunc(r.failures, func(f event.Failure) bool { return f.Reason == "LockLost" }) {
+			r.failures = append(r.failures, lockFailure(lost))
+		}
 	case r.writing:
 		detached, cancel := r.saving(ctx)
 		defer cancel()

@@ -97,6 +97,7 @@ func TestVerdictOf(t *testing.T) {
 		{event.VerdictRefused, []event.Failure{guard}, event.VerdictRefused},
 		{event.VerdictRefused, []event.Failure{{Phase: "lock", Reason: "LockHeld"}}, event.VerdictRefused},
 		{event.VerdictRefused, []event.Failure{{Phase: "lock", Reason: "LockFailed"}}, event.VerdictInvalid},
+		{event.VerdictRefused, []event.Failure{{Phase: "lock", Reason: "LockLost"}}, event.VerdictFailed},
 		{event.VerdictRefused, []event.Failure{guard, wrong}, event.VerdictInvalid},
 		{event.VerdictRefused, []event.Failure{{Phase: "record", Reason: "RecordFailed"}}, event.VerdictInvalid},
 	} {

@@ -2,6 +2,7 @@ package run
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sluicerun/sluice/internal/cluster"
@@ -31,6 +32,10 @@ func (r *run) lock(ctx context.Context) []event.Failure {
 // written.
 func (r *run) hold(ctx context.Context, held *lock.Lock) {
 	r.held.Store(held)
+	if r.abandoned.Load() {
+		r.release() // it came too late, and nobody else would
+		return
+	}
 	go func() {
 		select {
 		case <-held.Lost():
@@ -44,7 +49,12 @@ func (r *run) hold(ctx context.Context, held *lock.Lock) {
 // there is none but those that take it. From then on this is the last word: whoever
 // was asleep while the lock ran out, as a process that was stopped is, finds that out
 // here before anything else.
+//
+// A stage that was left to itself may not write either: the lock is free by then.
 func (r *run) mayWrite() error {
+	if r.abandoned.Load() {
+		return errAbandoned
+	}
 	held := r.held.Load()
 	if held == nil {
 		return nil
@@ -54,6 +64,21 @@ func (r *run) mayWrite() error {
 		r.abort(err)
 	}
 	return err
+}
+
+// errAbandoned is why a stage that was left to itself may not write any more.
+var errAbandoned = errors.New("the run has ended without waiting for this")
+
+// lockLost returns the *lock.LostError if the lock was lost, else nil. The context
+// need not know: it has one cause only, and a signal or the limit may have come first.
+func (r *run) lockLost(ctx context.Context) error {
+	if lost, ok := as[*lock.LostError](context.Cause(ctx)); ok {
+		return lost
+	}
+	if held := r.held.Load(); held != nil {
+		return held.Valid()
+	}
+	return nil
 }
 
 // release frees the lock. One that was lost stays with the run, which may not write

@@ -25,6 +25,8 @@ type remembered struct {
 	state *inventory.State
 	facts *inventory.Facts
 	held  atomic.Pointer[lock.Lock]
+	// abandoned is set for good before the lock is freed though a stage still runs.
+	abandoned atomic.Bool
 	// busyRoot is set if another run of the root may have been at work when
 	// state was read.
 	busyRoot bool

@@ -93,6 +93,11 @@ func verdictOf(s stage, failures []event.Failure) event.Verdict {
 		return s.verdict
 	}
 	for _, f := range failures {
+		if f.Reason == "LockLost" {
+			return event.VerdictFailed // it had the lock, and may have written
+		}
+	}
+	for _, f := range failures {
 		if f.Phase != "guard" && f.Phase != "lock" || f.Reason == "LockFailed" || f.Reason == "Forbidden" {
 			return event.VerdictInvalid
 		}
