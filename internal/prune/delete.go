@@ -229,7 +229,7 @@ func (w *deleting) wait(ctx context.Context, c Client, d Deletion, results []Res
 	if len(targets) == 0 {
 		return
 	}
-	timeout := d.Timeout
+	timeout := cmp.Or(d.Timeout, finalizerWait)
 	if !d.Wait {
 		timeout = min(timeout, finalizerWait)
 	}

@@ -196,6 +196,29 @@ func TestAnotherAttemptGoesOn(t *testing.T) {
 	}
 }
 
+// An attempt that failed because something is not there asks about every object again: one of its own that was there, and that
+// somebody has deleted since the plan, may be what is missing.
+func TestAnotherAttemptMakesAnewWhatWent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, map[string]string{"a.yaml": configMapA, "b.yaml": configMapB})
+	w.live()
+	w.commit(map[string]string{"b.yaml": strings.Replace(configMapB, `"1"`, `"2"`, 1)})
+	fault := w.Fail(proxy.Fault{Match: func(r proxy.Request) bool { return r.Verb == "apply" && r.Name == "b" }, Times: 1, Do: proxy.Answer(http.StatusNotFound, 0)})
+	e := w.do(run.CommandRun, func(e event.Event) {
+		if is[event.NodeRetrying](e) {
+			if err := w.client.CoreV1().ConfigMaps(w.namespace).Delete(w.Context(), "a", metav1.DeleteOptions{}); err != nil {
+				t.Error(err)
+			}
+		}
+	}, func(o *run.Options) { o.Retries = 1 })
+	if e.Verdict != event.Live || fault.Hits() != 1 {
+		t.Fatalf("%s, refused %d times", e, fault.Hits())
+	}
+	if _, err := w.client.CoreV1().ConfigMaps(w.namespace).Get(w.Context(), "a", metav1.GetOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // dying makes a namespace that is being deleted and cannot go: nobody serves a finalizer of what is in it. release lets it go.
 func (w *world) dying() (name string, release func()) {
 	w.Helper()

@@ -9,10 +9,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/sluicerun/sluice/internal/apply"
 	"github.com/sluicerun/sluice/internal/cluster"
+	"github.com/sluicerun/sluice/internal/cluster/faults"
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/flux"
 	"github.com/sluicerun/sluice/internal/health"
@@ -298,6 +301,9 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	results, err := apply.Apply(ctx, c, n.objects, options)
 	n.targets = nil
 	if err != nil {
+		if somethingWent(err) {
+			n.done.forget()
+		}
 		return err
 	}
 	n.settle(results)
@@ -309,6 +315,17 @@ func (r *run) applyOnce(ctx context.Context, n *node) error {
 	n.live.Applied(n.revision, n.entries, len(n.targets) > 0)
 	schedule.Tell(ctx)
 	return nil
+}
+
+// somethingWent says that an attempt failed for want of something which may have
+// been there before: a namespace, a definition, what another object refers to. The
+// next one asks about every object again, since it may be one of the node's own.
+func somethingWent(err error) bool {
+	if failed, ok := as[apply.Errors](err); ok {
+		return slices.ContainsFunc(failed, func(e *apply.ObjectError) bool { return somethingWent(e.Err) })
+	}
+	_, unready := as[*health.NotReadyError](err) // a definition or class of an earlier stage
+	return unready || apierrors.IsNotFound(err) || meta.IsNoMatchError(err) || faults.IsTerminating(err)
 }
 
 // known says of which objects of a node nothing need be asked: those that an

@@ -199,8 +199,10 @@ func (r *run) save(ctx context.Context, verdict event.Verdict) error {
 		}
 	}
 	errs := inParallel(savers, writes)
-	errs = append(errs, r.store.Sweep(ctx, r.root), r.store.SaveRoot(ctx, root))
-	return errors.Join(errs...)
+	if errors.Join(errs...) == nil { // else a record may yet name what looks left over
+		errs = append(errs, r.store.Sweep(ctx, r.root))
+	}
+	return errors.Join(append(errs, r.store.SaveRoot(ctx, root))...)
 }
 
 // delivered says whether the Kustomization that holds a node's manifest was

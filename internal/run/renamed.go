@@ -141,7 +141,9 @@ func (r *run) takePlace(ctx context.Context) []event.Failure {
 			writes = append(writes, func() error { return r.saveRecord(ctx, record, at) })
 		}
 		errs := inParallel(savers, writes)
-		errs = append(errs, r.store.Sweep(ctx, old.Root.ID))
+		if errors.Join(errs...) == nil { // else a record may yet name what looks left over
+			errs = append(errs, r.store.Sweep(ctx, old.Root.ID))
+		}
 		if err := errors.Join(errs...); err == nil {
 			errs = append(errs, r.store.DeleteRoot(ctx, old.Root))
 		}
