@@ -151,7 +151,7 @@ func readEntries(from io.Reader, objects int) ([]Entry, error) {
 		}
 		return nil
 	}
-	err := eachEntry(json.NewDecoder(from), take)
+	err := eachEntry(json.NewDecoder(brimful{from}), take)
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
@@ -163,6 +163,19 @@ func readEntries(from io.Reader, objects int) ([]Entry, error) {
 	}
 	// An object that is named twice is one object.
 	return Union(nil, entries), errors.Join(errs...)
+}
+
+// brimful fills what it is given. A decoder looks again at all it has when more comes, for as long as a value, or the space before
+// it, has no end; it makes room for twice as much each time, so it looks as rarely as can be if all the room is filled.
+type brimful struct{ from io.Reader }
+
+func (b brimful) Read(into []byte) (n int, err error) {
+	for n < len(into) && err == nil {
+		var more int
+		more, err = b.from.Read(into[n:])
+		n += more
+	}
+	return n, err
 }
 
 // eachEntry calls take with each element of the list "entries", and makes sure that nothing follows. It is io.EOF if the text ends
