@@ -83,7 +83,7 @@ type Options struct {
 	// waited for, after that. It is never called concurrently.
 	Report func(Result)
 	// Begin and Done, if not nil, are called before each deletion and after it, with its results, from the goroutine that called
-	// Delete. What may yet turn out to linger is among them as deleted; with Deletion.Wait there is nothing of that kind.
+	// Delete. Once ctx has ended nothing begins: then there is only Done. What may yet turn out to linger is among them as deleted; with Deletion.Wait there is nothing of that kind.
 	Begin func(Deletion)
 	Done  func(Deletion, []Result)
 }
@@ -104,7 +104,7 @@ type Options struct {
 func Delete(ctx context.Context, deletions []Deletion, o Options) ([]Result, error) {
 	w := &deleting{deletions: deletions, report: o.Report, own: o.Own, hanging: map[flux.ID]string{}}
 	for i, d := range deletions {
-		if o.Begin != nil {
+		if o.Begin != nil && ctx.Err() == nil {
 			o.Begin(d)
 		}
 		results := w.one(ctx, i, d, o.Client)

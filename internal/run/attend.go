@@ -87,6 +87,9 @@ func (r *run) abandon(ctx context.Context, s stage) Outcome {
 		}
 	}
 	f := interrupted(ctx)
+	if f.Reason == "LockLost" {
+		verdict = event.VerdictFailed // as verdictOf has it
+	}
 	f.Text = fmt.Sprintf("%s, and what was under way did not end: it is left to itself", f.Text)
 	if f.Hint == "" {
 		f.Hint = "look for what hangs: a file system, or a program that the kubeconfig names"

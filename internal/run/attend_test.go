@@ -9,6 +9,7 @@ import (
 
 	"github.com/sluicerun/sluice/internal/event"
 	"github.com/sluicerun/sluice/internal/health"
+	"github.com/sluicerun/sluice/internal/inventory"
 )
 
 // What a stage has after a signal counts from the signal, however late the stage began.
@@ -43,5 +44,26 @@ func TestAbandonedMayNotWrite(t *testing.T) {
 	}
 	if err := r.mayWrite(); !errors.Is(err, errAbandoned) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The end of a run begins no write: the grace of a record is for one under way. A store without a client would not survive it.
+func TestNothingBeginsAfterTheEnd(t *testing.T) {
+	r, _ := newTestRun(t, health.Auto, "one")
+	r.state = &inventory.State{Root: &inventory.Root{ID: id("root")}}
+	n := r.nodes.get(id("one"))
+	n.record = &inventory.Record{ID: n.ID}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(stopped{})
+	if failures := r.begin(ctx); len(failures) != 1 || failures[0].Reason != "Cancelled" || r.begun {
+		t.Errorf("got %+v", failures)
+	}
+	for _, r.begun = range []bool{false, true} {
+		if err := r.intend(ctx, n); !errors.Is(err, stopped{}) {
+			t.Errorf("got %v", err)
+		}
+	}
+	if n.record.Result != "" {
+		t.Errorf("the record says %s", n.record.Result)
 	}
 }

@@ -251,7 +251,9 @@ func (r *run) demolish(ctx context.Context) []event.Failure {
 				return
 			}
 			end := r.demolished(ctx, d.Node)
-			end.Duration = time.Since(started[d.Node])
+			if at := started[d.Node]; !at.IsZero() { // else the end came before its turn
+				end.Duration = time.Since(at)
+			}
 			all = append(all, end.Failures...)
 			r.over[d.Node] = true
 			r.emit(end)
@@ -322,11 +324,19 @@ func (r *run) demolished(ctx context.Context, id flux.ID) event.NodeFinished {
 	if ctx.Err() != nil && end.Result != event.ResultDestroyed {
 		end.Result = event.Cancelled
 	}
+	if ctx.Err() != nil && end.Result != event.ResultDestroyed && !r.shrunk(id) {
+		return end // its record says what it said, and there is no time for as many as may be left
+	}
 	if err := r.narrowOne(ctx, id); err != nil {
 		end.Failures = append(end.Failures, r.failuresOf(ctx, "record", nil, err)...)
 		end.Result = event.Failed
 	}
 	return end
+}
+
+// shrunk says whether a Kustomization has lost anything.
+func (r *run) shrunk(id flux.ID) bool {
+	return slices.ContainsFunc(r.spent, func(result prune.Result) bool { return result.Node == id && result.Settled() })
 }
 
 // narrowOne brings the record of a Kustomization up to date.

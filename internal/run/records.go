@@ -33,7 +33,11 @@ func (r *run) intend(ctx context.Context, n *node) error {
 		r.respec(n.record, n.Kustomization)
 		return nil
 	}
-	if failures := r.begin(ctx); len(failures) > 0 {
+	failures := r.begin(ctx)
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // the grace is for what is under way, not to begin anything
+	}
+	if len(failures) > 0 {
 		return &failed{failures}
 	}
 	record := n.record
@@ -89,6 +93,9 @@ func (r *run) begin(ctx context.Context) []event.Failure {
 	defer r.beginning.Unlock()
 	if r.begun {
 		return nil
+	}
+	if ctx.Err() != nil { // perhaps while another was about to begin
+		return []event.Failure{interrupted(ctx)}
 	}
 	whole, cancel := retry.Outlive(ctx, intentGrace)
 	defer cancel()
