@@ -104,8 +104,8 @@ func Build(ctx context.Context, tree fs.FS, k *flux.Kustomization, options Optio
 		return o.result, o.err
 	case <-exhausted(watched, maxMemory):
 		return Result{}, &flux.Problem{Kustomization: k.ID, File: k.File, Line: k.Line,
-			Err: fmt.Errorf("build stopped: it needs more memory than %s", mebibytes(int64(maxMemory))),
-			Remedy: "look for what multiplies in it: overlays of overlays, long prefixes, replacements that repeat what they replace; " +
+			Err: fmt.Errorf("build stopped: building needs more memory than %s, passed while this one was being built", mebibytes(int64(maxMemory))),
+			Remedy: "look for what multiplies in it, or in another that is built at the same time: overlays of overlays, long prefixes, replacements that repeat what they replace; " +
 				"if it is really that large, allow more by the environment variable GOMEMLIMIT"}
 	case <-ctx.Done():
 		return stopped("build stopped")

@@ -9,8 +9,10 @@ import (
 	"io/fs"
 	"math"
 	"path"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -33,14 +35,17 @@ const (
 	// thirty floors of this more than there is time for.
 	maxReads = 100_000
 	// maxEntries is how many files and folders lie below the folder of a build
-	// without a kustomization file. Git can hold the same folder at many places.
-	maxEntries = 50_000
+	// without a kustomization file, and maxManifests how many YAML files, which
+	// all become a part of it. Git can hold the same folder at many places.
+	maxEntries   = 500_000
+	maxManifests = 50_000
 	// maxNodes is how many values a YAML file may hold, each alias counted as
-	// what it stands for, and maxBuild how many all files of a build may. The
-	// largest manifests there are have some 100,000. Each costs about 1 KB of
-	// memory.
+	// what it stands for. The largest manifests there are have some 100,000.
+	// maxBuild is how many all files of a build may hold, by an estimate that can
+	// be several times too high: ten thousand objects of two hundred values are
+	// ordinary. Below it maxMemory bounds a build.
 	maxNodes = 1_000_000
-	maxBuild = 2_000_000
+	maxBuild = 20_000_000
 	// maxNesting is how deep maps and lists may lie within each other. Who
 	// writes them out indents each level more: the text grows with the square.
 	maxNesting = 500
@@ -342,12 +347,43 @@ func (b *builder) embedded(file, dir string, k *kustypes.Kustomization) {
 			}
 		}
 	}
+	b.contentOnly(dir, k)
 	if b.floors[dir] > maxFloors {
 		refuse(file, "include bases directly, or correct the one that leads back to itself", "more than %d bases stand on each other", maxFloors)
 	}
 }
 
-// memory is how many bytes the process has in use or not yet given back.
+// contentOnly notes the files of generators: each becomes one string, whatever it
+// holds. One that is a resource as well is read as such.
+func (b *builder) contentOnly(dir string, k *kustypes.Kustomization) {
+	var sources []kustypes.KvPairSources
+	for _, g := range k.ConfigMapGenerator {
+		sources = append(sources, g.KvPairSources)
+	}
+	for _, g := range k.SecretGenerator {
+		sources = append(sources, g.KvPairSources)
+	}
+	inDir := func(name string) string {
+		rel, _ := inTree(path.Join(dir, name)) // what is no file of the tree is never looked up
+		return rel
+	}
+	for _, s := range sources {
+		for _, file := range s.FileSources {
+			if _, name, named := strings.Cut(file, "="); named {
+				file = name
+			}
+			b.tree.strings[inDir(file)] = true
+		}
+		for _, file := range append([]string{s.EnvSource}, s.EnvSources...) {
+			b.tree.strings[inDir(file)] = true
+		}
+	}
+	for _, resource := range k.Resources {
+		delete(b.tree.strings, inDir(resource))
+	}
+}
+
+// memory is how many bytes the process has in use or not yet collected.
 func memory() uint64 {
 	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(sample)
@@ -372,6 +408,12 @@ func exhausted(ctx context.Context, limit uint64) <-chan struct{} {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
+				if memory() <= limit {
+					continue
+				}
+				// What nobody uses any more counts too until it is collected:
+				// when that is, is no matter of the repository.
+				runtime.GC()
 				if memory() > limit {
 					close(full)
 					return

@@ -34,7 +34,8 @@ type overlay struct {
 	started time.Time
 	written map[string][]byte
 	content map[string][]byte
-	weights map[string]int // of content: values
+	weights map[string]int  // of content: values
+	strings map[string]bool // files that only become a string: they hold no values
 	meter   meter
 	// onRead is told what kustomize is about to read: the path in the tree, or
 	// nothing for a file of a clone, and where kustomize sees the file.
@@ -51,6 +52,7 @@ func newOverlay(tree fs.FS, clones bool) *overlay {
 		written: map[string][]byte{},
 		content: map[string][]byte{},
 		weights: map[string]int{},
+		strings: map[string]bool{},
 	}
 }
 
@@ -227,7 +229,7 @@ func (o *overlay) read(rel string) ([]byte, error) {
 // original returns a file as the tree has it. The bytes are the overlay's.
 func (o *overlay) original(rel string) ([]byte, error) {
 	if data, ok := o.content[rel]; ok {
-		o.meter.read(len(data), o.weights[rel])
+		o.count(rel)
 		return data, nil
 	}
 	data, values, err := o.fetch(rel)
@@ -237,9 +239,18 @@ func (o *overlay) original(rel string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	o.meter.read(len(data), values)
 	o.content[rel], o.weights[rel] = data, values
+	o.count(rel)
 	return data, nil
+}
+
+// count meters a file of the tree that is read once more.
+func (o *overlay) count(rel string) {
+	values := o.weights[rel]
+	if o.strings[rel] {
+		values = 0
+	}
+	o.meter.read(len(o.content[rel]), values)
 }
 
 // glance is original for who only looks at it: it does not count as read.
@@ -367,10 +378,16 @@ func (o *overlay) Walk(name string, walk filepath.WalkFunc) error {
 	if _, err := o.stat(rel); err != nil { // WalkDir would follow links
 		return plain(err, rel)
 	}
-	seen := 0
+	const remedy = "name the manifests in a kustomization.yaml, or correct spec.path"
+	seen, manifests := 0, 0
 	return fs.WalkDir(o.tree, rel, func(p string, e fs.DirEntry, err error) error {
 		if seen++; seen > maxEntries {
-			refuse("", "name the manifests in a kustomization.yaml, or correct spec.path", "%q holds more than %d files and folders", rel, maxEntries)
+			refuse("", remedy, "%q holds more than %d files and folders", rel, maxEntries)
+		}
+		if ext := path.Ext(p); ext == ".yaml" || ext == ".yml" {
+			if manifests++; manifests > maxManifests {
+				refuse("", remedy, "%q holds more than %d YAML files", rel, maxManifests)
+			}
 		}
 		if err != nil {
 			return walk(path.Join(mount, p), nil, err)

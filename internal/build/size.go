@@ -3,6 +3,7 @@ package build
 import (
 	"encoding/base64"
 	"fmt"
+	"strings"
 
 	"github.com/sluicerun/sluice/internal/flux"
 )
@@ -33,6 +34,8 @@ func Sizes(k *flux.Kustomization, objects []flux.Object) error {
 	return flux.JoinProblems(problems)
 }
 
+var lineBreaks = strings.NewReplacer("\r", "", "\n", "")
+
 // held is the size of what a ConfigMap or Secret holds; 0 for all else.
 func held(o flux.Object) int {
 	kind := o.GetKind()
@@ -40,11 +43,16 @@ func held(o flux.Object) int {
 		return 0
 	}
 	sum := 0
+	over, _ := o.Object["stringData"].(map[string]any)
 	for _, field := range []string{"data", "binaryData", "stringData"} {
 		values, _ := o.Object[field].(map[string]any) // what is no map the server refuses
-		for _, value := range values {
+		for key, value := range values {
 			text, _ := value.(string)
+			if _, twice := over[key]; twice && field == "data" && kind == "Secret" {
+				continue // stringData replaces it
+			}
 			if field == "binaryData" || field == "data" && kind == "Secret" {
+				text = lineBreaks.Replace(text)                     // base64 may have them anywhere
 				sum += base64.StdEncoding.DecodedLen(len(text)) - 2 // at most so much less
 			} else {
 				sum += len(text)
