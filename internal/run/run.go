@@ -45,7 +45,7 @@ import (
 
 // Run brings one commit into a cluster, or goes as far towards that as
 // Options.Command wants, and says how it ended. It always
-// returns, at the latest after Options.Timeout and a few seconds; every fact
+// returns, at the latest after Options.Timeout and lateLimit; every fact
 // goes to the sink as it becomes known. When ctx ends, nothing new is started,
 // what is in flight is finished, records and lock are put in order on a short
 // time of their own, and the verdict is VerdictCancelled; attend.go has the times.
