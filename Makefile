@@ -19,7 +19,7 @@ demo: bin/sluice cluster-build ## deploy the sample repository to a throwaway cl
 
 test: cluster-build ## run every test, against a real API server, with the race detector
 	@echo "compiling and running the tests; the first time this compiles the Kubernetes libraries with the race detector, which takes minutes"
-	$(GO) test -race -timeout 30m -p $(PACKAGES) ./...
+	$(GO) test -race -timeout 60m -p $(PACKAGES) ./...
 	cd internal/upstream && $(GO) test -timeout 30m ./... # one goroutine, and hundreds of schemas to parse
 
 test-long: cluster-build ## try random plans for as long as FOR says (default 30m; SEED=N starts at another), then disturb runs in every way, and fuzz: takes hours
