@@ -37,7 +37,7 @@ const (
 	// maxEntries is how many files and folders lie below the folder of a build
 	// without a kustomization file, and maxManifests how many YAML files, which
 	// all become a part of it. Git can hold the same folder at many places.
-	maxEntries   = 500_000
+	maxEntries   = 100_000
 	maxManifests = 50_000
 	// maxNodes is how many values a YAML file may hold, each alias counted as
 	// what it stands for. The largest manifests there are have some 100,000.

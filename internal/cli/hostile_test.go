@@ -102,6 +102,21 @@ func (r *rawRepo) tree(entries ...object.TreeEntry) plumbing.Hash {
 	return r.write(plumbing.TreeObject, b.Bytes())
 }
 
+// repeated writes ten folders in each other, each of which holds the next one ten
+// times: ten trees, and ten thousand million paths.
+func (r *rawRepo) repeated(leaf object.TreeEntry) plumbing.Hash {
+	r.t.Helper()
+	at := r.tree(leaf)
+	for range 10 {
+		var entries []object.TreeEntry
+		for i := range 10 {
+			entries = append(entries, folder(fmt.Sprint("f", i), at))
+		}
+		at = r.tree(entries...)
+	}
+	return at
+}
+
 // files writes a tree of files by their paths.
 func (r *rawRepo) files(files map[string]string, more ...object.TreeEntry) plumbing.Hash {
 	r.t.Helper()
@@ -310,40 +325,18 @@ var hostiles = []hostile{
 			}
 			return r.tree(folder("entry", r.tree(r.file("apps.yaml", kustomization("apps", "./apps")))), folder("apps", at))
 		}},
-	{name: "folders that hold the same folders", long: true, code: 3, want: []string{"50000 files and folders"},
+	{name: "folders that hold the same folders", long: true, code: 3, want: []string{"100000 files and folders"},
 		tree: func(r *rawRepo) plumbing.Hash {
-			at := r.tree(r.file("note.txt", "x"))
-			for range 10 {
-				var entries []object.TreeEntry
-				for i := range 10 {
-					entries = append(entries, folder(fmt.Sprint("f", i), at))
-				}
-				at = r.tree(entries...)
-			}
+			at := r.repeated(r.file("note.txt", "x"))
 			return r.tree(folder("entry", r.tree(r.file("apps.yaml", kustomization("apps", "./apps")))), folder("apps", at))
 		}},
 	{name: "the same, without an entry folder given", args: []string{"check"}, code: 3, want: []string{"too large to be searched"}, long: true,
 		tree: func(r *rawRepo) plumbing.Hash {
-			at := r.tree(r.file("note.txt", "x"))
-			for range 10 {
-				var entries []object.TreeEntry
-				for i := range 10 {
-					entries = append(entries, folder(fmt.Sprint("f", i), at))
-				}
-				at = r.tree(entries...)
-			}
-			return at
+			return r.repeated(r.file("note.txt", "x"))
 		}},
 	{name: "the same, with patterns in each", code: 3, want: []string{".sourceignore files"},
 		tree: func(r *rawRepo) plumbing.Hash {
-			at := r.tree(r.file(".sourceignore", ""))
-			for range 10 {
-				var entries []object.TreeEntry
-				for i := range 10 {
-					entries = append(entries, folder(fmt.Sprint("f", i), at))
-				}
-				at = r.tree(entries...)
-			}
+			at := r.repeated(r.file(".sourceignore", ""))
 			return r.tree(folder("entry", r.tree(r.file("apps.yaml", kustomization("apps", "./apps")))), folder("apps", at))
 		}},
 	{name: "bases 10,000 deep", long: true, code: 3, want: []string{"more than 100 bases stand on each other"}, tree: apps(chain(10_000))},
